@@ -1,0 +1,328 @@
+"""From a config file and command-line overrides to frozen, typed, checked settings.
+
+A config file is Python with `get_config(variant)` returning an `ml_collections.ConfigDict` that names only what
+differs from the defaults below (the paper's settings). Everything wrong is found here, before any work.
+"""
+
+import ast
+import dataclasses
+import difflib
+import importlib.util
+import json
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ncl_jax.errors import UserError
+
+# Settings classes of the open families. `ncl_jax.methods` and `ncl_jax.negatives` fill these from their registries,
+# so that a new method or negative brings its own keys and this file stays as it is.
+METHODS: dict[str, type] = {}
+NEGATIVES: dict[str, type] = {}
+
+
+def option(default, *, low=None, above=None, high=None, choices=None):
+    """A dataclass field with its range: `low` and `high` are inclusive, `above` is exclusive."""
+    return dataclasses.field(
+        default=default, metadata={"low": low, "above": above, "high": high, "choices": choices}
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What is read. `name` is a TFDS name, a built-in builder, or `folder:PATH` with `PATH/split/label/*.jpg|png`."""
+
+    name: str = "imagenet100"
+    data_dir: str = ""  # where TFDS keeps prepared datasets; empty: its own default
+    train_split: str = "train"
+    test_split: str = "validation"
+    image_size: int = option(224, low=8, high=2048)  # pixels; side of the views
+    shuffle_buffer: int = option(16384, low=1)  # records; a dataset that fits is shuffled whole
+    max_bad_share: float = option(0.01, low=0.0, high=1.0)  # stop when more records than this do not decode
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """A named recipe and what differs from it; None keeps the recipe's own value."""
+
+    recipe: str = option("moco_v2", choices=("moco_v1", "moco_v2", "byol"))
+    crop_scale: tuple[float, float] | None = option(None, above=0.0, high=1.0)  # share of the image's area
+    jitter_strength: float = option(1.0, low=0.0)  # multiplies the recipe's colour-jitter ranges
+    blur_probability: float | None = option(None, low=0.0, high=1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The encoder: a ResNet, its batch norm, its precision."""
+
+    name: str = option(
+        "resnet50", choices=("resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+    )
+    width: float = option(1.0, above=0.0)  # multiplies the channels of every layer
+    stem: str = option("imagenet", choices=("imagenet", "small"))  # small: 3x3, stride 1, no pooling
+    bn_groups: int = option(1, low=1)  # batch statistics per group of batch/bn_groups images; 8 mimics 8 GPUs
+    dtype: str = option("float32", choices=("float32", "bfloat16"))  # of the activations; parameters stay float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Optim:
+    """The optimiser and its schedule (cosine to zero)."""
+
+    name: str = option("sgd", choices=("sgd", "lars", "adamw"))
+    learning_rate: float = option(0.03, above=0.0)
+    per_256: bool = False  # learning_rate is per 256 images: multiply it by batch / 256
+    momentum: float = option(0.9, low=0.0, high=1.0)
+    weight_decay: float = option(1e-4, low=0.0)
+    decay_all: bool = True  # False: no decay (and no LARS adaptation) on biases and batch norm
+    warmup_epochs: float = option(0.0, low=0.0)
+    schedule: str = option("step", choices=("step", "epoch"))  # cosine moves every step, or every epoch
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What is measured: while pretraining every `every_epochs`, and once it is done."""
+
+    every_epochs: int = option(10, low=0)  # online kNN; 0: never
+    batch: int = option(256, low=1)
+    knn_k: int = option(200, low=1)
+    knn_temperature: float = option(0.1, above=0.0)
+    probe: str = option("features", choices=("features", "augmented"))  # augmented: the paper's protocol
+    probe_epochs: int = option(60, low=1)
+    probe_learning_rate: float = option(10.0, above=0.0)  # of the augmented probe; the other one is solved
+    probe_batch: int = option(128, low=1)
+    resize: int = option(256, low=8)  # shorter side of a test image before the centre crop
+    cue_conflict_split: str = ""  # a split of `data.name` with labels `shape` and `texture`; empty: none
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    every_epochs: int = option(1, low=1)
+    keep: int = option(2, low=1)  # the newest ones
+    keep_every_epochs: int = option(0, low=0)  # besides the newest, those of every n-th epoch for good; 0: none
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A pretraining run. Defaults: MoCo-v2 with one patch negative, ImageNet-100, the paper's settings."""
+
+    method: Any  # settings of one of METHODS, e.g. `ncl_jax.methods.moco.Settings`
+    negatives: Mapping[str, Any]  # kind -> settings of one of NEGATIVES, in the order of the logits
+    seed: int = option(0, low=0)
+    epochs: int = option(200, low=1)
+    batch: int = option(128, low=1)  # images over all devices
+    log_every: int = option(50, low=1)  # steps
+    data: Data = Data()
+    augment: Augment = Augment()
+    model: Model = Model()
+    optim: Optim = Optim()
+    evaluation: Evaluation = Evaluation()
+    checkpoint: Checkpoint = Checkpoint()
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak learning rate, scaled by the batch where the config asks for it."""
+        return self.optim.learning_rate * (self.batch / 256 if self.optim.per_256 else 1.0)
+
+
+def load(path: str, overrides: Mapping[str, Any] | None = None) -> Config:
+    """The checked config of `path` (`configs/NAME.py` or `configs/NAME.py:variant`) with dotted overrides.
+
+    Raises UserError, one line, for a missing file, an unknown key or variant, a wrong type, a value out of range
+    or values that do not fit together.
+    """
+    raw = read_file(path)
+    for key, value in (overrides or {}).items():
+        override(raw, key, value)
+    return parse(raw)
+
+
+def read_file(path: str) -> dict[str, Any]:
+    """The plain nested dict that a config file's `get_config` returns."""
+    file, _, variant = path.partition(":")
+    if not Path(file).is_file():
+        near = difflib.get_close_matches(Path(file).name, [p.name for p in Path(file).parent.glob("*.py")], n=1)
+        hint = f"; did you mean {Path(file).parent / near[0]}?" if near else ""
+        raise UserError(f"--config={file}: no such file{hint}")
+    spec = importlib.util.spec_from_file_location(f"ncl_jax_config_{Path(file).stem}", file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # a config is the user's code: whatever it raises is theirs to mend
+        raise UserError(f"--config={file}: {type(error).__name__}: {error}") from error
+    if not hasattr(module, "get_config"):
+        raise UserError(f"--config={file}: defines no get_config(variant)")
+    variants = getattr(module, "VARIANTS", ())
+    if variant and variant not in variants:
+        known = ", ".join(variants) or "none"
+        raise UserError(f"--config={file}:{variant}: unknown variant; known: {known}")
+    config = module.get_config(variant or None)
+    return config.to_dict() if hasattr(config, "to_dict") else dict(config)
+
+
+def override(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Set the dotted `key` in place; text is read as a Python literal where it is one."""
+    if isinstance(value, str):
+        try:
+            value = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            value = {"true": True, "false": False}.get(value.lower(), value)
+    *parents, leaf = key.split(".")
+    node = raw
+    for name in parents:
+        if name == "negatives":
+            node[name] = _named(node.get(name, {}), "negatives")
+        child = node.setdefault(name, {})
+        if name in NEGATIVES and child is None:
+            child = node[name] = {}
+        if not isinstance(child, dict):
+            raise UserError(f"config.{key}: {name} is a value, not a section")
+        node = child
+    node[leaf] = value
+
+
+def parse(raw: Mapping[str, Any]) -> Config:
+    """Check a nested dict against the schema and freeze it."""
+    raw = dict(raw)
+    method = raw.pop("method", {"name": "moco"})
+    if isinstance(method, str):
+        method = {"name": method}
+    if not isinstance(method, Mapping):
+        raise UserError(f"config.method = {method!r}: give a name or a section with one")
+    method = dict(method)
+    name = method.pop("name", "moco")
+    if name not in METHODS:
+        raise UserError(f"config.method.name = {name!r}: unknown; {_nearest(str(name), METHODS)}")
+    negatives = {}
+    for kind, settings in _named(raw.pop("negatives", {}), "negatives").items():
+        if kind not in NEGATIVES:
+            raise UserError(f"config.negatives.{kind}: unknown kind; {_nearest(kind, NEGATIVES)}")
+        if settings is not None:  # None switches off a kind that the file has
+            negatives[kind] = _section(NEGATIVES[kind], settings, f"negatives.{kind}")
+    parsed_method = _section(METHODS[name], method, "method")
+    config = _section(Config, raw, "", {"method": parsed_method, "negatives": negatives})
+    _check_pairs(config)
+    return config
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The nested dict, defaults included, that `parse` turns into an equal config; JSON holds it."""
+    result = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    names = {settings: name for name, settings in METHODS.items()}
+    result = {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in result.items()}
+    result["method"] = {"name": names[type(config.method)], **result["method"]}
+    result["negatives"] = {kind: dataclasses.asdict(settings) for kind, settings in config.negatives.items()}
+    return json.loads(json.dumps(result))
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """`key: old -> new` for every value in which two nested dicts differ."""
+    a, b = _flat(old), _flat(new)
+    missing = "(absent)"
+    return [
+        f"{k}: {a.get(k, missing)} -> {b.get(k, missing)}"
+        for k in sorted({*a, *b})
+        if a.get(k, missing) != b.get(k, missing)
+    ]
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+def _named(value: Any, key: str) -> dict[str, Any]:
+    """`("patch", "texture")` and `{"patch": {...}}` both give a section per name."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if value is None:
+        return {}
+    if isinstance(value, str):
+        value = (value,)
+    if isinstance(value, (tuple, list)) and all(isinstance(v, str) for v in value):
+        return {name: {} for name in value}
+    raise UserError(f"config.{key} = {value!r}: give names or sections, e.g. ('patch',)")
+
+
+def _section(schema: type, raw: Any, path: str, ready: Mapping[str, Any] | None = None) -> Any:
+    """An instance of the dataclass `schema` from the dict `raw`; `ready` holds fields that are parsed already."""
+    if not isinstance(raw, Mapping):
+        raise UserError(f"config.{path} = {raw!r}: is a section; set one of its keys")
+    fields = {f.name: f for f in dataclasses.fields(schema)}
+    types_ = typing.get_type_hints(schema)
+    values = dict(ready or {})
+    for key, value in raw.items():
+        dotted = f"{path}.{key}" if path else key
+        if key not in fields:
+            raise UserError(f"config.{dotted}: unknown key; {_nearest(key, fields)}")
+        if dataclasses.is_dataclass(types_[key]):
+            values[key] = _section(types_[key], value, dotted)  # pyright: ignore[reportArgumentType]
+        else:
+            values[key] = _value(types_[key], value, fields[key].metadata, dotted)
+    return schema(**values)
+
+
+def _value(kind: Any, value: Any, limits: Mapping[str, Any], path: str) -> Any:
+    """`value` as `kind` (int to float and list to tuple are the only conversions), inside its limits."""
+    if isinstance(kind, types.UnionType):
+        if value is None and type(None) in kind.__args__:
+            return None
+        kind = next(k for k in kind.__args__ if k is not type(None))
+    wrong = UserError(f"config.{path} = {value!r}: expected {_type_name(kind)}")
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, (tuple, list)) or isinstance(value, str):
+            raise wrong
+        inner = typing.get_args(kind)
+        if inner[-1] is not Ellipsis and len(inner) != len(value):
+            raise wrong
+        result = tuple(_value(inner[0], v, limits, path) for v in value)
+        if len(inner) == 2 and inner[-1] is not Ellipsis and result[0] > result[1]:
+            raise UserError(f"config.{path} = {value!r}: the first value is above the second")
+        return result
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise wrong
+    if limits.get("choices") and value not in limits["choices"]:
+        raise UserError(f"config.{path} = {value!r}: {_nearest(str(value), limits['choices'])}")
+    for name, sign, bad in (
+        ("low", "at least", lambda v, limit: not v >= limit),
+        ("above", "above", lambda v, limit: not v > limit),
+        ("high", "at most", lambda v, limit: not v <= limit),
+    ):
+        if limits.get(name) is not None and bad(value, limits[name]):
+            raise UserError(f"config.{path} = {value!r}: must be {sign} {limits[name]}")
+    return value
+
+
+def _type_name(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
+
+
+def _nearest(key: str, known: typing.Iterable[str]) -> str:
+    near = difflib.get_close_matches(key, list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else f"one of {', '.join(sorted(known))}"
+
+
+def _check_pairs(config: Config) -> None:
+    """Values that are fine alone and wrong together; a family's own settings check themselves."""
+    if config.batch % config.model.bn_groups:
+        raise UserError(
+            f"config.model.bn_groups = {config.model.bn_groups}: does not divide config.batch = {config.batch}"
+        )
+    if config.evaluation.resize < config.data.image_size:
+        raise UserError(
+            f"config.evaluation.resize = {config.evaluation.resize}: is below "
+            f"config.data.image_size = {config.data.image_size}"
+        )
+    if config.optim.warmup_epochs >= config.epochs:
+        raise UserError(
+            f"config.optim.warmup_epochs = {config.optim.warmup_epochs}: not below config.epochs = {config.epochs}"
+        )
+    for settings in (config.method, *config.negatives.values()):
+        if hasattr(settings, "check"):
+            settings.check(config)

@@ -1,0 +1,5 @@
+"""The one exception that is the user's to mend: shown as a single line, without a traceback."""
+
+
+class UserError(ValueError):
+    """Bad input. The message is one line that names the thing and the fix."""
