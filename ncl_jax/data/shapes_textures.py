@@ -34,11 +34,13 @@ def example(split: str, index: int, *, size: int = 32, seed: int = 0) -> dict[st
 
 
 def config(name: str) -> tfds.core.BuilderConfig:
-    """The config `pxN`: pictures N pixels wide, 8 to 1024."""
+    """The config `pxN`: pictures N pixels wide, 8 to 1024; a UserError for any other name."""
     digits = name.removeprefix("px")
     if not (name.startswith("px") and digits.isdigit() and 8 <= int(digits) <= 1024):
         raise UserError(f"dataset shapes_textures/{name}: configs are px8 to px1024, e.g. shapes_textures/px64")
-    return tfds.core.BuilderConfig(name=f"px{int(digits)}", description=f"{int(digits)} pixels wide")
+    # TFDS refuses a second config of the same name.
+    known = {known.name: known for known in getattr(globals().get("ShapesTextures"), "BUILDER_CONFIGS", [])}
+    return known.get(name) or tfds.core.BuilderConfig(name=f"px{int(digits)}", description=f"{int(digits)} pixels wide")
 
 
 class ShapesTextures(tfds.core.GeneratorBasedBuilder):

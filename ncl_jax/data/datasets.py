@@ -1,0 +1,301 @@
+"""Which images: a TFDS name, one of our own builders, or `folder:PATH`, opened as one kind of handle.
+
+Nothing is decoded here. A `Dataset` says where the undecoded records lie, how many there are and what their labels
+mean; `stream` reads them. TensorFlow Datasets is imported when a dataset is opened.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import importlib
+import io
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ncl_jax.errors import UserError
+
+log = logging.getLogger(__name__)
+
+# Built on first use from nothing but code or data that is prepared already: name -> module of its TFDS builder.
+BUILDERS: dict[str, tuple[str, str]] = {
+    "shapes_textures": ("ncl_jax.data.shapes_textures", "ShapesTextures"),
+    "imagenet100": ("ncl_jax.data.imagenet100", "Imagenet100"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Records `skip` to `skip + take` of one TFRecord file; `start` is the index of the first in the split."""
+
+    path: str
+    skip: int
+    take: int
+    start: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """One split. An example's index, 0 to num_examples - 1 in the order of the files, is its id everywhere.
+
+    Either `chunks` (TFRecord files, parsed with `features`) or `paths` (image files) and `folder_labels` are filled.
+    """
+
+    name: str
+    split: str
+    num_examples: int
+    num_classes: int | None  # None: images without labels
+    class_names: tuple[str, ...]
+    image_key: str
+    label_key: str | None
+    extra_keys: tuple[str, ...]  # other integer features, e.g. shape and texture
+    names: Mapping[str, tuple[str, ...]]  # of the classes of every integer feature that has names
+    chunks: tuple[Chunk, ...] = ()
+    features: Any = dataclasses.field(default=None, repr=False, compare=False)  # tfds.features.FeaturesDict
+    paths: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    folder_labels: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    def record_name(self, index: int) -> str:
+        """What a person needs to find record `index`: the image file, or the TFRecord file and the place in it."""
+        if self.paths:
+            return self.paths[index]
+        for chunk in self.chunks:
+            if chunk.start <= index < chunk.start + chunk.take:
+                return f"{chunk.path}#{index - chunk.start + chunk.skip}"
+        raise IndexError(f"{self.name}[{self.split}] has {self.num_examples} records, no record {index}")
+
+    def need_labels(self) -> "Dataset":
+        """This dataset; a UserError where it has no labels."""
+        if self.label_key is None:
+            raise UserError(f"dataset {self.name}[{self.split}]: has no labels, and they are needed here")
+        return self
+
+    def need_batch(self, batch: int) -> "Dataset":
+        """This dataset; a UserError where it does not fill one batch."""
+        if self.num_examples < batch:
+            raise UserError(
+                f"dataset {self.name}[{self.split}]: {self.num_examples} examples are fewer than one batch of {batch}; "
+                "lower config.batch"
+            )
+        return self
+
+
+def open_dataset(name: str, split: str, *, data_dir: str | os.PathLike | None = None) -> Dataset:
+    """The handle of `split` (TFDS slices such as `train[:10%]` included) of the dataset `name`.
+
+    `name` is a TFDS name with optional `/config` and `:version`, one of BUILDERS (built into `data_dir` on first
+    use), or `folder:PATH` for `PATH/split/label/*.jpg|jpeg|png`. `data_dir` defaults to TFDS's own.
+    Raises UserError for what does not exist, is not prepared, is empty or holds no images.
+    """
+    is_folder = name.startswith("folder:")
+    builder = _folder(name) if is_folder else _builder(name, os.fspath(data_dir) if data_dir else None)
+    return _handle(name, builder, split)
+
+
+def _folder(name: str) -> Any:
+    root = Path(name.removeprefix("folder:")).expanduser()
+    if not root.is_dir():
+        raise UserError(f"dataset {name}: no such folder; expected PATH/split/label/*.jpg|png at {root}")
+    tfds = import_tfds()
+    builder = tfds.folder_dataset.ImageFolder(os.fspath(root))
+    if not any(builder.info.splits[s].num_examples for s in builder.info.splits):
+        raise UserError(f"dataset {name}: no images found; expected PATH/split/label/*.jpg|png in {root}")
+    return builder
+
+
+def _builder(name: str, data_dir: str | None) -> Any:
+    """The TFDS builder of a prepared dataset; our own are prepared where they are not yet."""
+    tfds = import_tfds()
+    base, _, config = name.partition(":")[0].partition("/")
+    kwargs: dict[str, Any] = {"data_dir": data_dir} if data_dir else {}
+    if base in BUILDERS:
+        module, builder_class = BUILDERS[base]
+        module = importlib.import_module(module)
+        _, _, version = name.partition(":")
+        if hasattr(module, "config") and config:
+            kwargs["config"] = module.config(config)
+        elif config:
+            raise UserError(f"dataset {name}: {base} has no configs")
+        if version:
+            kwargs["version"] = version
+        try:
+            return prepare(lambda: getattr(module, builder_class)(**kwargs))
+        except (AssertionError, ValueError) as error:  # a version that does not exist
+            raise error if isinstance(error, UserError) else UserError(f"dataset {name}: {_line(error)}") from error
+    try:
+        builder = tfds.builder(name, try_gcs=False, **kwargs)
+    except tfds.core.DatasetNotFoundError as error:
+        near = difflib.get_close_matches(base, {*BUILDERS, *tfds.list_builders(with_community_datasets=False)}, n=3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else "; a folder of images is folder:PATH"
+        raise UserError(f"dataset {name!r}: unknown{hint}") from error
+    except (ValueError, AssertionError, FileNotFoundError, ImportError, RuntimeError) as error:
+        raise UserError(f"dataset {name}: {_line(error)}") from error
+    if not builder.is_prepared():
+        root = getattr(builder, "_data_dir_root", None) or data_dir or "the default data_dir"
+        manual = os.path.join(os.fspath(root), "downloads", "manual")
+        first = f"put the files that TFDS's page of {base} names in {manual}, then " if _is_manual(builder) else ""
+        raise UserError(f"dataset {name}: not prepared in {root}; {first}run: tfds build {name} --data_dir={root}")
+    return builder
+
+
+def _is_manual(builder: Any) -> bool:
+    return bool(getattr(builder, "MANUAL_DOWNLOAD_INSTRUCTIONS", None))
+
+
+def prepare(make: Callable[[], Any]) -> Any:
+    """The builder that `make` makes, its dataset built where it is missing: once, and whole or not at all.
+
+    Several processes may call this at the same time: one builds, the others wait. TFDS writes into a temporary folder
+    and renames it at the end, so a killed build leaves only litter, which is removed here; the lock of a process that
+    died is freed by the system.
+    """
+    builder = make()
+    if builder.is_prepared():
+        return builder
+    target = Path(os.fspath(builder.data_path))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(target.parent / f".{target.name}.lock"):
+            builder = make()
+            if not builder.is_prepared():
+                for litter in target.parent.glob(f"incomplete.*_{target.name}"):
+                    shutil.rmtree(litter, ignore_errors=True)
+                _build(builder, target)
+                builder = make()
+    except OSError as error:
+        raise UserError(f"dataset {builder.name}: cannot be built in {target.parent}: {_line(error)}") from error
+    return builder
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Exclusive among processes; where the system has no file locks (Windows) nothing is held."""
+    with path.open("w") as file:
+        try:
+            import fcntl
+        except ImportError:
+            yield
+            return
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _build(builder: Any, target: Path) -> None:
+    log.info("building dataset %s in %s", builder.name, target)
+    start = time.perf_counter()
+    tfds = import_tfds()
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces sizes and places there; the log line says it
+        builder.download_and_prepare()
+    count = sum(split.num_examples for split in builder.info.splits.values())
+    log.info("built dataset %s: %d images in %.0f s", builder.name, count, time.perf_counter() - start)
+
+
+def _handle(name: str, builder: Any, split: str) -> Dataset:
+    tfds = import_tfds()
+    splits = builder.info.splits
+    known = ", ".join(splits) or "none"
+    try:
+        parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(splits)
+    except (ValueError, KeyError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"dataset {name}: no split {split!r}; it has {known}") from error
+    # A bound that a whole split does not give is None.
+    bounds = [(p.splitname, p.from_ or 0, splits[p.splitname].num_examples if p.to is None else p.to) for p in parts]
+    bounds = [(part, low, high) for part, low, high in bounds if high > low]
+    if not bounds:
+        raise UserError(f"dataset {name}: split {split!r} is empty; it has {known}")
+    features = builder.info.features
+    image_key, label_key, extra_keys = _keys(name, builder.info)
+    integers = [key for key in (label_key, *extra_keys) if key]
+    names = {key: tuple(_class_names(features[key])) for key in integers if _class_names(features[key])}
+    num_classes = getattr(features[label_key], "num_classes", None) if label_key else None
+    common: dict[str, Any] = {
+        "name": name,
+        "split": split,
+        "num_examples": sum(high - low for _, low, high in bounds),
+        "num_classes": num_classes,
+        "class_names": names.get(label_key or "", ()),
+        "image_key": image_key,
+        "label_key": label_key,
+        "extra_keys": extra_keys,
+        "names": names,
+    }
+    if name.startswith("folder:"):
+        # TFDS has no public list of the files; its `as_dataset` reads all of them in order.
+        examples = [e for part, low, high in bounds for e in builder._split_examples[part][low:high]]
+        labels = np.array([features["label"].str2int(e.label) for e in examples], np.int32)
+        return Dataset(**common, paths=tuple(os.fspath(e.image_path) for e in examples), folder_labels=labels)
+    if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
+        raise UserError(f"dataset {name}: stored as {builder.info.file_format.value}; only tfrecord is read")
+    chunks, start = [], 0
+    for part, low, high in bounds:
+        for file in splits[f"{part}[{low}:{high}]"].file_instructions:
+            chunks.append(Chunk(path=os.fspath(file.filename), skip=file.skip, take=file.take, start=start))
+            start += file.take
+    missing = (
+        next((c.path for c in chunks if not Path(c.path).is_file()), None) if "://" not in chunks[0].path else None
+    )
+    if missing:
+        raise UserError(f"dataset {name}: {missing} is missing; remove its folder and prepare the dataset again")
+    return Dataset(**common, chunks=tuple(chunks), features=features)
+
+
+def _keys(name: str, info: Any) -> tuple[str, str | None, tuple[str, ...]]:
+    """Names of the image, the label and the other integer features."""
+    tfds = import_tfds()
+    supervised = info.supervised_keys if info.supervised_keys and len(info.supervised_keys) == 2 else ()
+    supervised = tuple(key for key in supervised if isinstance(key, str))
+    features = info.features
+    images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
+    image = next((key for key in ("image", *supervised[:1], *images) if key in images), None)
+    if image is None:
+        raise UserError(f"dataset {name}: has no images; its features are {', '.join(features)}")
+    if features[image].np_dtype not in (np.uint8, np.uint16):
+        raise UserError(f"dataset {name}: images are {np.dtype(features[image].np_dtype)}; expected uint8")
+    integers = [
+        key
+        for key, feature in features.items()
+        if getattr(feature, "shape", None) == () and np.issubdtype(getattr(feature, "np_dtype", object), np.integer)
+    ]
+    label = next((key for key in ("label", *supervised[1:]) if key in integers), None)
+    return image, label, tuple(key for key in integers if key != label)
+
+
+def _class_names(feature: Any) -> list[str]:
+    """The names of a ClassLabel that has them."""
+    return feature.names or [] if hasattr(feature, "names") else []
+
+
+def _line(error: BaseException) -> str:
+    """The first line of an exception's message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def import_tfds() -> Any:
+    """tensorflow_datasets with TensorFlow kept quiet and off the accelerators, which belong to JAX."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow_datasets as tfds
+
+    logging.getLogger("absl").addFilter(_wanted)
+    return tfds
+
+
+def _wanted(record: logging.LogRecord) -> bool:
+    """False for TFDS's remarks that tell a user nothing."""
+    noise = (
+        "Using custom data configuration",
+        "No config specified",
+        "Load dataset info",
+        "Failed to load dataset",  # raised besides
+        "Variant folder",
+        "`TensorInfo.dtype`",
+    )
+    return not str(record.msg).startswith(noise)
