@@ -25,9 +25,7 @@ NEGATIVES: dict[str, type] = {}
 
 def option(default, *, low=None, above=None, high=None, choices=None):
     """A dataclass field with its range: `low` and `high` are inclusive, `above` is exclusive."""
-    return dataclasses.field(
-        default=default, metadata={"low": low, "above": above, "high": high, "choices": choices}
-    )
+    return dataclasses.field(default=default, metadata={"low": low, "above": above, "high": high, "choices": choices})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +55,7 @@ class Augment:
 class Model:
     """The encoder: a ResNet, its batch norm, its precision."""
 
-    name: str = option(
-        "resnet50", choices=("resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-    )
+    name: str = option("resnet50", choices=("resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"))
     width: float = option(1.0, above=0.0)  # multiplies the channels of every layer
     stem: str = option("imagenet", choices=("imagenet", "small"))  # small: 3x3, stride 1, no pooling
     bn_groups: int = option(1, low=1)  # batch statistics per group of batch/bn_groups images; 8 mimics 8 GPUs
@@ -86,6 +82,7 @@ class Evaluation:
 
     every_epochs: int = option(10, low=0)  # online kNN; 0: never
     batch: int = option(256, low=1)
+    train_split: str = ""  # labelled images that kNN and probe learn from; empty: data.train_split
     knn_k: int = option(200, low=1)
     knn_temperature: float = option(0.1, above=0.0)
     probe: str = option("features", choices=("features", "augmented"))  # augmented: the paper's protocol
@@ -113,6 +110,7 @@ class Config:
     epochs: int = option(200, low=1)
     batch: int = option(128, low=1)  # images over all devices
     log_every: int = option(50, low=1)  # steps
+    alpha_warmup_epochs: float = option(0.0, low=0.0)  # every alpha rises linearly from 0 over these epochs
     data: Data = Data()
     augment: Augment = Augment()
     model: Model = Model()
@@ -146,7 +144,8 @@ def read_file(path: str) -> dict[str, Any]:
         hint = f"; did you mean {Path(file).parent / near[0]}?" if near else ""
         raise UserError(f"--config={file}: no such file{hint}")
     spec = importlib.util.spec_from_file_location(f"ncl_jax_config_{Path(file).stem}", file)
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -1,0 +1,25 @@
+"""The paper's run: MoCo-v2 on ImageNet-100 with one patch negative per query (`:paper`, the default), with its smaller
+queue (`:queue8192`), at alpha 3 (`:alpha3`), and in the settings of implicit feature modification (`:ifm`)."""
+
+from ml_collections import ConfigDict
+
+VARIANTS = ("paper", "queue8192", "alpha3", "ifm")
+
+
+def get_config(variant: str | None = None) -> ConfigDict:
+    config = ConfigDict()
+    if variant == "ifm":  # Robinson et al. 2021
+        config.batch = 512
+        config.optim = {"learning_rate": 0.8}
+        config.method = {"name": "moco", "momentum": 0.99, "queue_size": 65536}
+        config.model = {"name": "resnet50", "bn_groups": 16, "dtype": "bfloat16"}
+    else:
+        config.batch = 128
+        config.optim = {"learning_rate": 0.03}
+        config.method = {"name": "moco", "momentum": 0.999, "queue_size": 8192 if variant == "queue8192" else 16384}
+        config.model = {"name": "resnet50", "bn_groups": 4, "dtype": "bfloat16"}  # 32 images each, as MoCo's
+    config.epochs = 200
+    config.data = {"name": "imagenet100", "train_split": "train", "test_split": "validation", "image_size": 224}
+    config.negatives = {"patch": {"alpha": 3.0 if variant == "alpha3" else 2.0, "patch_size": (16, 72)}}
+    config.evaluation = {"probe": "augmented", "resize": 256}
+    return config

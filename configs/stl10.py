@@ -1,0 +1,18 @@
+"""MoCo-v2 with patch negatives on the 100,000 unlabelled images of STL-10; `:baseline` without negatives."""
+
+from ml_collections import ConfigDict
+
+VARIANTS = ("baseline",)
+
+
+def get_config(variant: str | None = None) -> ConfigDict:
+    config = ConfigDict()
+    config.epochs = 200
+    config.batch = 256
+    config.data = {"name": "stl10", "train_split": "unlabelled", "test_split": "test", "image_size": 96}
+    config.model = {"name": "resnet18", "bn_groups": 8, "dtype": "bfloat16"}
+    config.method = {"name": "moco", "momentum": 0.99, "queue_size": 16384}
+    config.negatives = {} if variant == "baseline" else {"patch": {"alpha": 2.0, "patch_size": (7, 31)}}
+    config.optim = {"learning_rate": 0.06, "per_256": True, "weight_decay": 5e-4}
+    config.evaluation = {"every_epochs": 10, "train_split": "train", "resize": 96}
+    return config

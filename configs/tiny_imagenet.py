@@ -1,0 +1,20 @@
+"""MoCo-v2 with patch negatives on Tiny-ImageNet (a folder of train/ and val/, one folder a class);
+`:baseline` without negatives. Set --config.data.name=folder:PATH."""
+
+from ml_collections import ConfigDict
+
+VARIANTS = ("baseline",)
+
+
+def get_config(variant: str | None = None) -> ConfigDict:
+    config = ConfigDict()
+    config.epochs = 200
+    config.batch = 256
+    config.data = {"name": "folder:data/tiny_imagenet", "train_split": "train", "test_split": "val", "image_size": 64}
+    config.augment = {"recipe": "moco_v2", "blur_probability": 0.0}  # at this size a blur leaves nothing
+    config.model = {"name": "resnet18", "stem": "small", "bn_groups": 8, "dtype": "bfloat16"}
+    config.method = {"name": "moco", "momentum": 0.99, "queue_size": 16384}
+    config.negatives = {} if variant == "baseline" else {"patch": {"alpha": 2.0, "patch_size": (5, 21)}}
+    config.optim = {"learning_rate": 0.06, "per_256": True, "weight_decay": 5e-4}
+    config.evaluation = {"every_epochs": 10, "resize": 64}
+    return config

@@ -1,0 +1,112 @@
+"""The command line: parses, starts the processes' common runtime, dispatches. No work is done here."""
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from ncl_jax.errors import UserError
+
+_ABOUT = "Contrastive pretraining that does not lean on texture."
+_OVERRIDES = "any key of the config can be set: --config.optim.learning_rate=0.1 --config.negatives.patch.alpha=3"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `ncl-jax` with these arguments; the exit status is 0, or 1 after a line that says what to mend."""
+    # TensorFlow (input only) and absl talk a lot at start; what matters to a user is said by this package.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("ncl_jax").setLevel(logging.INFO)
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    try:
+        overrides = _overrides(rest)
+        arguments.run(arguments, overrides)
+    except UserError as error:
+        print(f"ncl-jax {arguments.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"ncl-jax {arguments.command}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("ncl-jax", description=_ABOUT, epilog=_OVERRIDES, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name, run, about):
+        sub = commands.add_parser(name, help=about, description=about, epilog=_OVERRIDES, allow_abbrev=False)
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = command("pretrain", _pretrain, "pretrain an encoder, or go on with it, then evaluate it")
+    sub.add_argument("--config", required=True, help="configs/NAME.py or configs/NAME.py:VARIANT")
+    sub.add_argument("--workdir", required=True, help="folder of the run; the same one again goes on with it")
+    sub.add_argument("--profile", action="store_true", help="trace a few steps into the workdir")
+    sub.add_argument("--coordinator", help="HOST:PORT of the first process, where no cluster environment names it")
+    sub.add_argument("--process_count", type=int)
+    sub.add_argument("--process_index", type=int)
+
+    sub = command("evaluate", _evaluate, "evaluate the newest checkpoint of a run, from its workdir alone")
+    sub.add_argument("--workdir", required=True)
+
+    sub = command("preview", _preview, "draw the views and negatives of a config, without training")
+    sub.add_argument("--config", required=True, help="configs/NAME.py or configs/NAME.py:VARIANT")
+    sub.add_argument("--output", default="negatives.png", help="the PNG to write")
+    return parser
+
+
+def _overrides(arguments: Sequence[str]) -> dict[str, str]:
+    """`--config.a.b=value` or `--config.a.b value` -> {a.b: value}; anything else is refused."""
+    overrides, rest = {}, list(arguments)
+    while rest:
+        flag = rest.pop(0)
+        name, equals, value = flag.partition("=")
+        if not name.startswith("--config."):
+            raise UserError(f"unknown argument {flag!r}; see --help")
+        if not equals:
+            if not rest:
+                raise UserError(f"{flag}: needs a value")
+            value = rest.pop(0)
+        overrides[name.removeprefix("--config.")] = value
+    return overrides
+
+
+# The commands import what they need when they run: `--help` and errors come at once.
+
+
+def _load(arguments: argparse.Namespace, overrides: dict[str, str]):
+    from ncl_jax import config, methods  # noqa: F401  (methods and negatives bring their settings)
+
+    return config.load(arguments.config, overrides)
+
+
+def _pretrain(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    config = _load(arguments, overrides)
+    from ncl_jax import parallel
+
+    parallel.initialize(arguments.coordinator, arguments.process_count, arguments.process_index)
+    from ncl_jax import train
+
+    train.pretrain(config, arguments.workdir, profile=arguments.profile)
+
+
+def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    from ncl_jax import methods, workdir  # noqa: F401
+
+    config = workdir.read_config(arguments.workdir, overrides)
+    from ncl_jax.evaluation import protocol
+
+    protocol.evaluate_workdir(config, arguments.workdir)
+
+
+def _preview(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    config = _load(arguments, overrides)
+    from ncl_jax import preview
+
+    preview.write(config, arguments.output)
+    print(f"wrote {arguments.output}")

@@ -1,0 +1,116 @@
+"""Patch negatives: the query cut into random square patches and tiled at random (paper, section 3.1)."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from ncl_jax import config as config_lib
+from ncl_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    alpha: float = config_lib.option(2.0, low=0.0)  # scales the similarity inside the exponent
+    num: int = config_lib.option(1, low=1)  # negatives per query
+    patch_size: tuple[int, int] = config_lib.option((16, 72), low=1)  # pixels of the view, both ends included
+    rotate: bool = False  # turn each patch by a random multiple of 90 degrees
+    flip: bool = False  # mirror each patch with probability 1/2
+
+    def check(self, config: config_lib.Config) -> None:
+        if self.patch_size[1] > config.data.image_size:
+            raise UserError(
+                f"config.negatives.patch.patch_size = {self.patch_size}: a patch is larger than the image "
+                f"(config.data.image_size = {config.data.image_size})"
+            )
+
+
+def generate(key: Key[Array, ""], views: dict, settings: Settings, recipe: object) -> Float[Array, "b m h w c"]:
+    """The registry's entry: patches of the augmented, normalised query."""
+    del recipe
+    return patch_negatives(
+        key,
+        views["query"],
+        patch_size=settings.patch_size,
+        num=settings.num,
+        rotate=settings.rotate,
+        flip=settings.flip,
+    )
+
+
+def patch_negatives(
+    key: Key[Array, ""],
+    images: Float[Array, "b h w c"],
+    *,
+    patch_size: tuple[int, int] | Int[Array, "2"] = (16, 72),
+    num: int = 1,
+    rotate: bool = False,
+    flip: bool = False,
+) -> Float[Array, "b m h w c"]:
+    """`num` non-semantic negatives of each image: a grid of patches of it, each cut at a random place.
+
+    Per image and negative one patch side `d ~ U{low..high}`; each cell of the grid of `ceil(side / d)` cells is an
+    independent `d x d` crop at a uniform offset in `[0, side - d]`; the last row and column are cut at the border.
+
+    Args:
+      key: typed PRNG key. Image i uses `fold_in(key, i)`, so a batch equals its images one by one.
+      images: any dtype and value range; pixels are moved, never mixed.
+      patch_size: smallest and largest side in pixels of `images`, both included; may be traced.
+      num: negatives per image.
+      rotate: turn each patch by a random multiple of 90 degrees.
+      flip: mirror each patch with probability 1/2.
+
+    Raises:
+      UserError: images of another rank, or patches that are empty or larger than the image.
+    """
+    if images.ndim != 4:
+        raise UserError(f"patch_negatives: want images [b h w c], got {images.shape}")
+    if num < 1:
+        raise UserError(f"patch_negatives: num = {num}, want at least 1")
+    longest = max(images.shape[1:3])
+    if isinstance(patch_size, jax.core.Tracer):
+        grid = longest  # the smallest side is not known: room for patches of one pixel
+    else:
+        low, high = (int(side) for side in patch_size)
+        if not 1 <= low <= high <= min(images.shape[1:3]):
+            raise UserError(f"patch_negatives: patch_size = {(low, high)} does not fit images {images.shape}")
+        grid = -(-longest // low)
+    return _generate(key, images, jnp.asarray(patch_size), grid=grid, num=num, rotate=rotate, flip=flip)
+
+
+@functools.partial(jax.jit, static_argnames=("grid", "num", "rotate", "flip"))
+def _generate(key, images, patch_size, *, grid, num, rotate, flip):
+    def of_image(index, image):
+        keys = jax.random.split(jax.random.fold_in(key, index), num)
+        return jax.vmap(lambda k: _tile(k, image, patch_size, grid, rotate, flip))(keys)
+
+    return jax.vmap(of_image)(jnp.arange(len(images)), images)
+
+
+def _tile(key, image, patch_size, grid, rotate, flip):
+    """One tiling `[h w c]` of one image: a single gather by source pixel. `grid`: most cells along a side."""
+    height, width, channels = image.shape
+    size_key, offset_key, turn_key, flip_key = jax.random.split(key, 4)
+    side = jax.random.randint(size_key, (), patch_size[0], patch_size[1] + 1)
+    room = jnp.stack([height - side, width - side]) + 1
+    offset = jax.random.randint(offset_key, (grid, grid, 2), 0, room[None, None, :])
+
+    # Where each pixel lies: its cell along each axis, and its place (v, u) inside the patch.
+    cell_y, v = jnp.divmod(jnp.arange(height), side)
+    cell_x, u = jnp.divmod(jnp.arange(width), side)
+    v, u = v[:, None], u[None, :]
+    offset = offset[cell_y][:, cell_x]  # [h w 2]
+    if flip:
+        mirrored = jax.random.bernoulli(flip_key, 0.5, (grid, grid))[cell_y][:, cell_x]
+        u = jnp.where(mirrored, side - 1 - u, u)
+    if rotate:
+        turns = jax.random.randint(turn_key, (grid, grid), 0, 4)[cell_y][:, cell_x]
+        # The pixel that a quarter turn, a half turn and three quarters bring to (v, u).
+        v, u = (
+            jnp.select([turns == 0, turns == 1, turns == 2], [v, u, side - 1 - v], side - 1 - u),
+            jnp.select([turns == 0, turns == 1, turns == 2], [u, side - 1 - v, side - 1 - u], v),
+        )
+    source = (offset[..., 0] + v) * width + offset[..., 1] + u
+    return jnp.take(image.reshape(-1, channels), source.reshape(-1), axis=0, mode="clip").reshape(image.shape)

@@ -1,0 +1,52 @@
+"""What a config shows to the encoder: a grid of views and negatives."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import jax
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ncl_jax import negatives
+from ncl_jax.augment import views as views_lib
+from ncl_jax.config import Config
+from ncl_jax.data import datasets, stream
+from ncl_jax.step import make_views
+
+_TILE = 112  # least side in pixels at which a tile is drawn
+_GAP, _HEADER = 6, 24
+
+
+def write(config: Config, path: Path | str, *, rows: int = 6) -> None:
+    """Write a PNG with a row per image: the query view, the key view, then every negative of the query."""
+    few = dataclasses.replace(config, batch=rows, model=dataclasses.replace(config.model, bn_groups=1))
+    data = datasets.open_dataset(config.data.name, config.data.train_split, data_dir=config.data.data_dir)
+    data.need_batch(rows)
+    source = stream.TrainStream(data, few, fields=negatives.needs(config.negatives), process=(0, 1))
+    batch = next(iter(source))
+    views = jax.jit(functools.partial(make_views, few))(jax.random.key(config.seed), batch)
+    columns = [views["query"], views["key"]]
+    if views["non_semantic"] is not None:
+        columns += list(np.moveaxis(np.asarray(views["non_semantic"]), 1, 0))
+    titles = ["query", "key"]
+    titles += [f"{kind}, α {s.alpha:g}" for kind, s in config.negatives.items() for _ in range(s.num)]
+    tiles = [np.asarray(views_lib.denormalize(column)) for column in columns]
+    grid(tiles, titles).save(path)
+
+
+def grid(columns: list[np.ndarray], titles: list[str]) -> Image.Image:
+    """A titled column per array `[rows h w 3]`, uint8 or float in [0, 1]; small images are enlarged by whole pixels."""
+    side = columns[0].shape[1]
+    zoom = max(1, -(-_TILE // side))
+    step = side * zoom + _GAP
+    sheet = Image.new("RGB", (len(columns) * step + _GAP, len(columns[0]) * step + _HEADER + _GAP), "white")
+    font = ImageFont.load_default(13)
+    for x, (column, title) in enumerate(zip(columns, titles, strict=True)):
+        ImageDraw.Draw(sheet).text((_GAP + x * step, 5), title, "black", font)
+        if column.dtype != np.uint8:
+            column = np.round(np.clip(column, 0, 1) * 255).astype(np.uint8)
+        for y, tile in enumerate(column):
+            big = Image.fromarray(tile).resize((side * zoom, side * zoom), Image.Resampling.NEAREST)
+            sheet.paste(big, (_GAP + x * step, _HEADER + y * step))
+    return sheet

@@ -1,0 +1,260 @@
+"""The pretraining loop, from top to bottom."""
+
+import contextlib
+import dataclasses
+import signal
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from ncl_jax import methods, metrics, negatives, optim, parallel, preview, state, step, workdir
+from ncl_jax.checkpoint import Checkpoints
+from ncl_jax.config import Config
+from ncl_jax.data import datasets, prefetch, stream
+from ncl_jax.errors import UserError
+from ncl_jax.evaluation import protocol
+
+# Below this effective rank of the embeddings the encoder maps everything to nearly one direction.
+_COLLAPSED_RANK = 2.0
+# Steps that may wait on the device: enough to hide the host, few enough to bound the memory of their batches.
+_IN_FLIGHT = 2
+
+
+def pretrain(config: Config, folder: str, *, profile: bool = False) -> dict[str, Any] | None:
+    """Pretrain as `config` says in `folder`, going on where an earlier run of it stopped; then evaluate.
+
+    Returns what `results.json` holds, or None when SIGTERM ended the run early, with everything saved.
+
+    Raises:
+      UserError: bad input, before any compute is spent; or a loss that is no longer finite.
+    """
+    mesh = parallel.data_mesh()
+    parallel.check_batch(config.batch, mesh)
+    data = datasets.open_dataset(config.data.name, config.data.train_split, data_dir=config.data.data_dir)
+    data.need_batch(config.batch)
+    protocol.check(config)
+    with workdir.claim(folder, config) as run_dir:
+        finished = _train(config, run_dir, data, mesh, profile=profile)
+        if finished is None:
+            return None
+        return protocol.evaluate_run(config, run_dir, protocol.variables_of(finished), mesh)
+
+
+def _train(
+    config: Config, run_dir: Path, data: datasets.Dataset, mesh: Mesh, *, profile: bool
+) -> state.TrainState | None:
+    """The state after the last step; None when SIGTERM came before it."""
+    steps_per_epoch = data.num_examples // config.batch
+    total_steps = config.epochs * steps_per_epoch
+    chief = jax.process_index() == 0
+
+    with contextlib.ExitStack() as stack:
+        # What is learnt: fresh, or as the newest good checkpoint has it.
+        method = methods.build(config, total_steps)
+        optimizer = optim.optimizer(config, steps_per_epoch)
+        current = state.create(config, method, optimizer, num_classes=data.num_classes or 0, mesh=mesh)
+        keep_every = config.checkpoint.keep_every_epochs * steps_per_epoch
+        checkpoints = stack.enter_context(
+            Checkpoints(run_dir, keep=config.checkpoint.keep, keep_every_steps=keep_every)
+        )
+        restored = checkpoints.restore(jax.eval_shape(lambda: current), parallel.replicated(mesh))
+        current, notes = restored or (current, {})
+        done = int(current.step)
+        if done >= total_steps:
+            return current
+
+        # What feeds it: batches that are on the devices before the step asks for them.
+        source = stream.TrainStream(
+            data, config, fields=negatives.needs(config.negatives), position=_own_position(notes)
+        )
+        batches = stack.enter_context(prefetch.Prefetch(source, parallel.batch_sharding(mesh)))
+
+        # What tells of it.
+        report = stack.enter_context(_Report(config, run_dir, total_steps, done, source)) if chief else None
+        if report:
+            report.start(current)
+        hooks = [metrics.profile_hook(run_dir)] if profile and chief else []
+        encoder = protocol.Encoder(config, mesh)
+        stop = stack.enter_context(_sigterm())
+        train_step = step.compile_step(step.make_step(config, method, optimizer, steps_per_epoch=steps_per_epoch), mesh)
+
+        means, timer, in_flight = metrics.Means(), _Timer(), deque()
+        pending: tuple[int, Any, dict[str, float]] | None = None
+        while done < total_steps:
+            with timer.waiting():
+                batch, position = next(batches)
+            current, scalars = train_step(current, batch)
+            done += 1
+            means.add(scalars)
+            in_flight.append(scalars["loss"])
+            if len(in_flight) > _IN_FLIGHT:
+                in_flight.popleft().block_until_ready()
+            for hook in hooks:
+                hook(done)
+
+            # The step is on its way: now there is time to fetch what the interval before it left.
+            if pending:
+                _log(pending, report, checkpoints)
+                pending = None
+            stopping = _agree_to_stop(stop, done)
+            epoch_end = done % steps_per_epoch == 0
+            epoch = done // steps_per_epoch
+            if done % config.log_every == 0 or epoch_end or stopping:
+                pending = (done, means.take(), timer.take(config.batch))
+            if report:
+                report.bar.update(done)
+
+            last = done == total_steps
+            evaluating = epoch_end and config.evaluation.every_epochs and epoch % config.evaluation.every_epochs == 0
+            saving = stopping or last or (epoch_end and epoch % config.checkpoint.every_epochs == 0)
+            if saving and pending:  # only a state with a finite loss is worth keeping
+                _log(pending, report, checkpoints)
+                pending = None
+            with timer.paused():
+                if evaluating:
+                    top1 = protocol.online_knn(config, encoder, protocol.variables_of(current))
+                    if report:
+                        report.write(done, {"knn_top1": top1})
+                        report.bar.say(f"epoch {epoch}: kNN top-1 {100 * top1:.1f} %")
+                if saving:
+                    checkpoints.save(done, current, _notes(position, data), wait=stopping)
+            if stopping and not last:
+                if report:
+                    report.bar.say(f"SIGTERM: saved step {done} of {total_steps}; the same command goes on from there")
+                return None
+        return current
+
+
+def _log(pending: tuple[int, Any, dict[str, float]], report: "_Report | None", checkpoints: Checkpoints) -> None:
+    """Fetch an interval's means, stop on a loss that is not finite, write the rest."""
+    done, collection, speed = pending
+    scalars = metrics.Means.fetch(collection)
+    if not np.isfinite(scalars["loss"]):
+        good = f"step {checkpoints.steps[-1]} in {checkpoints.folder}" if checkpoints.steps else "none"
+        raise UserError(
+            f"the loss is {scalars['loss']} at step {done}; last good checkpoint: {good}; "
+            "lower config.optim.learning_rate or a negative's alpha"
+        )
+    if report:
+        report.interval(done, scalars | speed)
+
+
+class _Report:
+    """All that process 0 writes while the run goes: event files, the bar, warnings."""
+
+    def __init__(self, config: Config, run_dir: Path, total_steps: int, done: int, source: stream.TrainStream):
+        self._config, self._run_dir, self._source, self._done = config, run_dir, source, done
+        self._writer = metrics.writer(run_dir, done)
+        self.bar = metrics.Progress(total_steps, done)
+        self._warned = False
+
+    def __enter__(self) -> "_Report":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+        self._writer.close()
+
+    def start(self, current: state.TrainState) -> None:
+        if self._done:
+            self.bar.say(f"going on from step {self._done}")
+            return
+        (self._run_dir / "parameters.txt").write_text(metrics.overview(current.params) + "\n")
+        count = sum(leaf.size for leaf in jax.tree.leaves(current.params))
+        self.bar.say(f"{self._config.model.name}: {count / 1e6:.2f} M parameters (listed in parameters.txt)")
+        preview.write(self._config, self._run_dir / "negatives.png")
+
+    def interval(self, done: int, scalars: dict[str, float]) -> None:
+        scalars["skipped_records"] = float(len(self._source.skipped))
+        self.write(done, scalars)
+        shown = ("loss", "contrast_top1", "similarity_ns", "online_top1", "images_per_second")
+        self.bar.update(done, {name: scalars[name] for name in shown if name in scalars})
+        if scalars["effective_rank"] < _COLLAPSED_RANK and not self._warned:
+            self._warned = True
+            self.bar.say(
+                f"warning: the embeddings collapse (effective rank {scalars['effective_rank']:.2f}); "
+                "lower config.optim.learning_rate or a negative's alpha"
+            )
+
+    def write(self, done: int, scalars: dict[str, float]) -> None:
+        self._writer.write_scalars(done, scalars)
+
+
+@dataclasses.dataclass
+class _Timer:
+    """Seconds of an interval: all of them, those spent waiting for input, less those that were paused."""
+
+    began: float = dataclasses.field(default_factory=time.perf_counter)
+    waited: float = 0.0
+    steps: int = 0
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.waited += time.perf_counter() - start
+        self.steps += 1
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.began += time.perf_counter() - start
+
+    def take(self, batch: int) -> dict[str, float]:
+        seconds = max(time.perf_counter() - self.began, 1e-9)
+        speed = {
+            "images_per_second": self.steps * batch / seconds,
+            "step_ms": 1e3 * seconds / self.steps,
+            "input_wait_share": self.waited / seconds,
+        }
+        self.began, self.waited, self.steps = time.perf_counter(), 0.0, 0
+        return speed
+
+
+@contextlib.contextmanager
+def _sigterm() -> Iterator[list[bool]]:
+    """A list that is no longer empty once SIGTERM has come; the handler before is put back in the end."""
+    came: list[bool] = []
+    try:
+        before = signal.signal(signal.SIGTERM, lambda *_: came.append(True))
+    except ValueError:  # not the main thread (a notebook's worker, a test): signals are not ours there
+        yield came
+        return
+    yield came
+    signal.signal(signal.SIGTERM, before)
+
+
+def _agree_to_stop(came: list[bool], done: int) -> bool:
+    """All processes stop after the same step."""
+    if jax.process_count() == 1:
+        return bool(came)
+    return multihost_utils.reached_preemption_sync_point(done)
+
+
+def _notes(position: dict[str, int], data: datasets.Dataset) -> dict[str, Any]:
+    """What a checkpoint holds besides the state: where each process stands in its data."""
+    names = sorted(position)
+    values = multihost_utils.process_allgather(np.array([position[name] for name in names]))
+    rows = np.asarray(values).reshape(jax.process_count(), -1).tolist()
+    return {
+        "positions": [dict(zip(names, row, strict=True)) for row in rows],
+        "num_classes": data.num_classes or 0,
+    }
+
+
+def _own_position(notes: dict[str, Any]) -> dict[str, int] | None:
+    """This process's place in the data; with another number of processes, the place that none had passed."""
+    positions = notes.get("positions")
+    if not positions:
+        return None
+    if len(positions) == jax.process_count():
+        return positions[jax.process_index()]
+    return min(positions, key=lambda p: (p["epoch"], p["offset"]))

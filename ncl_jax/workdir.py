@@ -1,0 +1,88 @@
+"""The folder of a run: one run at a time, one config for good."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ncl_jax import config as config_lib
+from ncl_jax.errors import UserError
+
+# May change between the parts of one run: they do not touch what is learnt.
+_FREE = ("log_every", "checkpoint.", "evaluation.", "data.data_dir")
+
+
+@contextlib.contextmanager
+def claim(path: str | os.PathLike, config: config_lib.Config) -> Iterator[Path]:
+    """Make or re-enter the workdir of `config` and keep other runs out of it.
+
+    Raises:
+      UserError: it cannot be written, another run is at work in it, or it belongs to another config.
+    """
+    folder = Path(path).expanduser().resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if jax.process_index() > 0:  # the first process keeps the lock for all
+            yield folder
+            return
+        lock = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise UserError(f"--workdir={folder}: cannot be written: {error.strerror}") from error
+    with lock:
+        _lock(lock, folder)
+        _check_same(folder, config)
+        write_json(folder / "config.json", config_lib.to_dict(config))
+        yield folder
+
+
+def read_config(path: str | os.PathLike, overrides: dict[str, Any] | None = None) -> config_lib.Config:
+    """The config of an earlier run, with overrides."""
+    file = Path(path).expanduser() / "config.json"
+    if not file.is_file():
+        raise UserError(f"--workdir={path}: holds no run (no config.json); pretrain there first")
+    try:
+        raw = json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file}: is damaged ({error}); start again with the run's --config") from error
+    for key, value in (overrides or {}).items():
+        config_lib.override(raw, key, value)
+    return config_lib.parse(raw)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Whole or not at all: written beside, then renamed."""
+    partial = path.with_name(path.name + ".tmp")
+    partial.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(partial, path)
+
+
+def _lock(file: Any, folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows has no flock; two runs are then the user's own care
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UserError(
+            f"--workdir={folder}: another run is at work there; stop it or choose another workdir"
+        ) from None
+
+
+def _check_same(folder: Path, config: config_lib.Config) -> None:
+    if not (folder / "config.json").exists():
+        return
+    old = read_config(folder)
+    changes = [
+        line
+        for line in config_lib.difference(config_lib.to_dict(old), config_lib.to_dict(config))
+        if not line.startswith(_FREE)
+    ]
+    if changes:
+        raise UserError(
+            f"--workdir={folder}: belongs to a run of another config ({'; '.join(changes)}); choose another workdir"
+        )
