@@ -92,25 +92,30 @@ def _generate(key, images, patch_size, *, grid, num, rotate, flip):
 def _tile(key, image, patch_size, grid, rotate, flip):
     """One tiling `[h w c]` of one image: a single gather by source pixel. `grid`: most cells along a side."""
     height, width, channels = image.shape
-    size_key, offset_key, turn_key, flip_key = jax.random.split(key, 4)
-    side = jax.random.randint(size_key, (), patch_size[0], patch_size[1] + 1)
-    room = jnp.stack([height - side, width - side]) + 1
-    offset = jax.random.randint(offset_key, (grid, grid, 2), 0, room[None, None, :])
+    # One draw for everything: chance is most of the cost of compiling and a good part of running this.
+    chance = jax.random.uniform(key, (1 + grid * grid * (2 + rotate + flip),))
+    side = patch_size[0] + _below(patch_size[1] - patch_size[0] + 1, chance[0])
+    cells = chance[1:].reshape(-1, grid, grid)
+    offset_y, offset_x = _below(height - side + 1, cells[0]), _below(width - side + 1, cells[1])
 
     # Where each pixel lies: its cell along each axis, and its place (v, u) inside the patch.
     cell_y, v = jnp.divmod(jnp.arange(height), side)
     cell_x, u = jnp.divmod(jnp.arange(width), side)
     v, u = v[:, None], u[None, :]
-    offset = offset[cell_y][:, cell_x]  # [h w 2]
     if flip:
-        mirrored = jax.random.bernoulli(flip_key, 0.5, (grid, grid))[cell_y][:, cell_x]
+        mirrored = (cells[-1] < 0.5)[cell_y][:, cell_x]
         u = jnp.where(mirrored, side - 1 - u, u)
     if rotate:
-        turns = jax.random.randint(turn_key, (grid, grid), 0, 4)[cell_y][:, cell_x]
+        turns = _below(4, cells[2])[cell_y][:, cell_x]
         # The pixel that a quarter turn, a half turn and three quarters bring to (v, u).
         v, u = (
             jnp.select([turns == 0, turns == 1, turns == 2], [v, u, side - 1 - v], side - 1 - u),
             jnp.select([turns == 0, turns == 1, turns == 2], [u, side - 1 - v, side - 1 - u], v),
         )
-    source = (offset[..., 0] + v) * width + offset[..., 1] + u
+    source = (offset_y[cell_y][:, cell_x] + v) * width + offset_x[cell_y][:, cell_x] + u
     return jnp.take(image.reshape(-1, channels), source.reshape(-1), axis=0, mode="clip").reshape(image.shape)
+
+
+def _below(count: Int[Array, ""] | int, chance: Float[Array, "..."]) -> Int[Array, "..."]:
+    """Uniform integers in [0, count) from uniform floats in [0, 1); `count` may be traced."""
+    return jnp.minimum((chance * count).astype(jnp.int32), count - 1)

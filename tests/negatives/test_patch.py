@@ -18,9 +18,8 @@ def coordinates(batch=1):
 
 
 def patch_side(tiled):
-    """The patch side of a tiling of `coordinates`: how far the first tile's columns run on."""
-    columns = tiled[0, :, 1]
-    breaks = np.flatnonzero(np.diff(columns) != 1)
+    """The patch side of a tiling of `coordinates`: where columns first stop to run on, in any row of tiles."""
+    breaks = np.flatnonzero((np.diff(tiled[:, :, 1], axis=1) != 1).any(axis=0))
     return breaks[0] + 1 if len(breaks) else SIDE
 
 
@@ -38,23 +37,30 @@ def test_every_pixel_comes_from_its_tile(side):
                     v, u = np.mgrid[: tile.shape[0], : tile.shape[1]]
                     np.testing.assert_array_equal(tile[..., 0] - v, tile[0, 0, 0])
                     np.testing.assert_array_equal(tile[..., 1] - u, tile[0, 0, 1])
-                    assert 0 <= tile[0, 0, :2].min()
+                    assert tile[0, 0, :2].min() >= 0
                     assert tile[0, 0, :2].max() <= SIDE - side
 
 
 def test_sides_and_offsets_are_uniform_over_the_inclusive_range():
     draws = 4000
     tiled = np.asarray(patch_negatives(jax.random.key(0), coordinates(1), patch_size=(3, 10), num=draws))[0]
-    # A neighbouring tile continues the first by chance once in a few hundred: such draws read as too large.
     sides = np.array([patch_side(t) for t in tiled])
     counts = np.bincount(sides, minlength=11)[3:11]
     expected = draws / 8
     assert set(np.flatnonzero(counts)) == set(range(8))
-    assert ((counts - expected) ** 2 / expected).sum() < 40  # chi-squared, 7 degrees of freedom, with room for the above
-    firsts = tiled[sides == 10][:, 0, 0, :2]  # offsets of 10-pixel tiles
-    assert firsts.min() == 0
-    assert firsts.max() == SIDE - 10
-    assert abs(firsts.mean() - (SIDE - 10) / 2) < 1.0
+    assert (
+        (counts - expected) ** 2 / expected
+    ).sum() < 40  # chi-squared, 7 degrees of freedom
+
+
+def test_offsets_are_uniform_over_the_inclusive_range():
+    tiled = np.asarray(patch_negatives(jax.random.key(0), coordinates(1), patch_size=(10, 10), num=500))[0]
+    offsets = tiled[:, ::10, ::10, :2].reshape(-1, 2).astype(int)  # of 500 x 16 tiles
+    for axis in range(2):
+        counts = np.bincount(offsets[:, axis])
+        expected = len(offsets) / (SIDE - 10 + 1)
+        assert len(counts) == SIDE - 10 + 1
+        assert ((counts - expected) ** 2 / expected).sum() < 50  # chi-squared, 22 degrees of freedom
 
 
 def test_same_key_same_image_and_other_key_another():
