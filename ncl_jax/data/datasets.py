@@ -55,7 +55,8 @@ class Dataset:
     class_names: tuple[str, ...]
     image_key: str
     label_key: str | None
-    extra_keys: tuple[str, ...]  # other integer features, e.g. shape and texture
+    extra_keys: tuple[str, ...]  # other class labels, e.g. shape and texture
+    image_shape: tuple[int, int] | None  # height and width where all images have the same
     names: Mapping[str, tuple[str, ...]]  # of the classes of every integer feature that has names
     chunks: tuple[Chunk, ...] = ()
     features: Any = dataclasses.field(default=None, repr=False, compare=False)  # tfds.features.FeaturesDict
@@ -217,6 +218,7 @@ def _handle(name: str, builder: Any, split: str) -> Dataset:
     integers = [key for key in (label_key, *extra_keys) if key]
     names = {key: tuple(_class_names(features[key])) for key in integers if _class_names(features[key])}
     num_classes = getattr(features[label_key], "num_classes", None) if label_key else None
+    shape = features[image_key].shape[:2]
     common: dict[str, Any] = {
         "name": name,
         "split": split,
@@ -226,6 +228,7 @@ def _handle(name: str, builder: Any, split: str) -> Dataset:
         "image_key": image_key,
         "label_key": label_key,
         "extra_keys": extra_keys,
+        "image_shape": tuple(shape) if all(shape) else None,
         "names": names,
     }
     if name.startswith("folder:"):
@@ -266,7 +269,8 @@ def _keys(name: str, info: Any) -> tuple[str, str | None, tuple[str, ...]]:
         if getattr(feature, "shape", None) == () and np.issubdtype(getattr(feature, "np_dtype", object), np.integer)
     ]
     label = next((key for key in ("label", *supervised[1:]) if key in integers), None)
-    return image, label, tuple(key for key in integers if key != label)
+    extra = [key for key in integers if key != label and isinstance(features[key], tfds.features.ClassLabel)]
+    return image, label, tuple(key for key in extra if key not in ("id", "mask"))  # names that `stream` uses
 
 
 def _class_names(feature: Any) -> list[str]:
@@ -297,5 +301,6 @@ def _wanted(record: logging.LogRecord) -> bool:
         "Failed to load dataset",  # raised besides
         "Variant folder",
         "`TensorInfo.dtype`",
+        "`FeatureConnector.dtype`",
     )
     return not str(record.msg).startswith(noise)

@@ -1,0 +1,120 @@
+"""Undecoded records of a dataset as tf.data elements, in order or shuffled, whole or one process's part.
+
+A record is a dict of scalars: `id` (int64, its index in the split), `image` (the encoded bytes), and every integer
+feature as int32, the label under the name "label".
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ncl_jax.data.datasets import Chunk, Dataset, import_tfds
+from ncl_jax.errors import UserError
+
+# AutoGraph has nothing to rewrite here, and where it fails it prints the whole environment.
+plain = tf.autograph.experimental.do_not_convert
+INTERLEAVED = 16  # files read at a time where a dataset is too large to be shuffled whole
+
+
+def lookup(dataset: Dataset) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """A graph function from an id to its record. Image files are read when asked for; other records are held in RAM."""
+    if dataset.paths:
+        paths, labels = tf.constant(dataset.paths), tf.constant(dataset.folder_labels)
+        return lambda id: {
+            "id": id,
+            "image": tf.io.read_file(tf.gather(paths, id)),
+            "label": tf.gather(labels, id),
+        }
+    held = read_all(dataset)
+    return lambda id: {key: tf.gather(column, id) for key, column in held.items()}
+
+
+def read_all(dataset: Dataset, low: int = 0, high: int | None = None) -> dict[str, tf.Tensor]:
+    """Records `low` to `high` (all by default) as one tensor per key."""
+    high = dataset.num_examples if high is None else high
+    try:
+        columns = in_order(dataset, low, high).batch(high - low).get_single_element()
+    except tf.errors.OpError as error:
+        raise damaged(dataset, error) from error
+    if len(columns["id"]) != high - low:
+        raise damaged(dataset)
+    return columns
+
+
+def damaged(dataset: Dataset, error: Exception | None = None) -> UserError:
+    """The error for files that cannot be read to their end, with the first of them."""
+    for chunk in dataset.chunks:
+        try:
+            count = sum(1 for _ in tf.data.TFRecordDataset(chunk.path).take(chunk.skip + chunk.take))
+        except tf.errors.OpError:
+            count = -1
+        if count < chunk.skip + chunk.take:
+            return UserError(f"dataset {dataset.name}: {chunk.path} is damaged; prepare the dataset again")
+    return UserError(f"dataset {dataset.name}: cannot be read: {str(error).splitlines()[0] if error else 'too short'}")
+
+
+def in_order(dataset: Dataset, low: int, high: int) -> tf.data.Dataset:
+    """Records `low` to `high` in the order of their ids."""
+    if dataset.paths:
+        return tf.data.Dataset.range(low, high).map(plain(lookup(dataset)))
+    files = tf.data.Dataset.from_tensor_slices(_columns(_part(dataset.chunks, low, high)))
+    return files.flat_map(plain(_read)).map(_parser(dataset))
+
+
+def shuffled(dataset: Dataset, low: int, high: int, seed: tf.Tensor, buffer: int) -> tf.data.Dataset:
+    """Records `low` to `high` of TFRecord files: files in random order, several at a time, then a shuffle buffer.
+
+    The order is a function of `seed` (int64 `[2]`, may be symbolic). Parsing is left to the reader (`parse`): what
+    the buffer holds and a resumed stream skips over is the serialised record.
+    """
+    columns = _columns(_part(dataset.chunks, low, high))
+    count = len(columns[0])
+    order = tf.argsort(tf.random.stateless_uniform([count], seed, None, None, tf.int64, alg="philox"), stable=True)
+    files = tf.data.Dataset.from_tensor_slices(tuple(tf.gather(column, order) for column in columns))
+    records = files.interleave(
+        plain(_read), cycle_length=INTERLEAVED, block_length=16, num_parallel_calls=4, deterministic=True
+    )
+    return records.shuffle(buffer, seed=seed[0], reshuffle_each_iteration=False)
+
+
+def _part(chunks: tuple[Chunk, ...], low: int, high: int) -> list[Chunk]:
+    part = []
+    for chunk in chunks:
+        first, last = max(low, chunk.start), min(high, chunk.start + chunk.take)
+        if first < last:
+            part.append(Chunk(chunk.path, chunk.skip + first - chunk.start, last - first, first))
+    return part
+
+
+def _columns(chunks: list[Chunk]) -> tuple[np.ndarray, ...]:
+    """Paths and int64 skip, take, start."""
+    numbers = np.array([(c.skip, c.take, c.start) for c in chunks], np.int64).reshape(-1, 3)
+    return np.array([c.path for c in chunks], object), *numbers.T
+
+
+def _read(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor, start: tf.Tensor) -> tf.data.Dataset:
+    records = tf.data.TFRecordDataset(path).skip(skip).take(take)
+    return records.enumerate(start)
+
+
+def _parser(dataset: Dataset) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
+    record = parse(dataset)
+    return plain(lambda id, serialised: {"id": id, **record(serialised)})
+
+
+def parse(dataset: Dataset) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """A graph function from a serialised record to its image bytes and integers."""
+    tfds = import_tfds()
+    keys = [key for key in (dataset.image_key, dataset.label_key, *dataset.extra_keys) if key]
+    decoders: Any = {dataset.image_key: tfds.decode.SkipDecoding()}
+    features = tfds.decode.PartialDecoding(dict.fromkeys(keys, True)).extract_features(dataset.features)
+
+    def record(serialised: tf.Tensor) -> dict[str, tf.Tensor]:
+        example = features.deserialize_example(serialised, decoders=decoders)
+        label = example[dataset.label_key] if dataset.label_key else -1
+        integers = {key: tf.cast(example[key], tf.int32) for key in dataset.extra_keys}
+        return {"image": example[dataset.image_key], "label": tf.cast(label, tf.int32), **integers}
+
+    return record

@@ -1,0 +1,132 @@
+"""Batches for training (endless, resumable to the bit) and for evaluation (in order, nothing dropped).
+
+Training: an epoch is an order of the records that follows from (seed, epoch); batch t takes the next `batch` of them,
+and each process its contiguous part. Crops follow from (seed, epoch, record id). So a position is {epoch, offset} and a
+stream rebuilt there goes on with the same bits: nothing else is saved. A record that does not decode leaves a gap,
+which another record fills, chosen by (seed, epoch, id): batches stay full, and positions equal on all processes. What
+is left over at the end of an epoch, less than a batch, is dropped.
+
+* A dataset of at most `shuffle_buffer` records, or of image files, is shuffled whole by every process: the global
+  batches do not depend on the number of processes.
+* A larger one is cut into one range of records per process; within it files are read in random order and pass a shuffle
+  buffer. To resume, the records before the position are read again and skipped undecoded.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ncl_jax.augment.views import recipe
+from ncl_jax.config import Config
+from ncl_jax.data import batches, decode, records
+from ncl_jax.data.crop_stream import CropStream
+from ncl_jax.data.datasets import Dataset
+from ncl_jax.errors import UserError
+
+__all__ = ["CropStream", "TrainStream", "eval_batches"]
+
+log = logging.getLogger(__name__)
+
+
+class TrainStream(CropStream):
+    """The `CropStream` of a pretraining run: both views as `config` asks for them.
+
+    `process` is (index, count), of this JAX process by default. Key views are shuffled where `model.bn_groups` > 1.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: Config,
+        *,
+        fields: Sequence[str] = (),
+        position: Mapping[str, int] | None = None,
+        process: tuple[int, int] | None = None,
+        key_blocks: int | None = None,
+        threads: int | None = None,
+    ):
+        super().__init__(
+            dataset,
+            batch=config.batch,
+            image_size=config.data.image_size,
+            seed=config.seed,
+            process=process or jax_process(),
+            position=position,
+            crop_scale=recipe(config.augment).crop_scale,
+            shuffle_keys=config.model.bn_groups > 1,
+            key_blocks=key_blocks,
+            fields=fields,
+            shuffle_buffer=config.data.shuffle_buffer,
+            max_bad_share=config.data.max_bad_share,
+            threads=threads,
+        )
+
+
+def jax_process() -> tuple[int, int]:
+    """Index and number of the JAX processes."""
+    import jax
+
+    return jax.process_index(), jax.process_count()
+
+
+def eval_batches(
+    dataset: Dataset,
+    *,
+    batch: int,
+    size: int,
+    resize: int,
+    process: tuple[int, int] | None = None,
+    threads: int | None = None,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Every example once, in order: this process's part of each global batch, b = batch / process count.
+
+    Yields `image` uint8 `[b size size 3]` (shorter side to `resize`, central crop; untouched where it has that size),
+    `label` and every other class label (`shape`, `texture`) int32 `[b]`, `id` int32 `[b]`, and `mask` bool `[b]`:
+    False pads the end, and stands for a record that does not decode (named in the log). A process has a contiguous
+    range of the examples, and all have the same number of batches. `process` is (index, count), of this JAX process by
+    default. Raises UserError for a batch that the processes cannot share evenly and for damaged files.
+    """
+    index, processes = process or jax_process()
+    if batch % processes:
+        raise UserError(f"batch of {batch}: cannot be shared evenly by {processes} processes")
+    if resize < size:
+        raise UserError(f"resize = {resize}: is below the crop of {size} pixels")
+    return _eval_batches(dataset, batch // processes, size, resize, index, processes, threads)
+
+
+def _eval_batches(
+    dataset: Dataset, local: int, size: int, resize: int, index: int, processes: int, threads: int | None
+) -> Iterator[dict[str, np.ndarray]]:
+    count = dataset.num_examples
+    low, high = count * index // processes, count * (index + 1) // processes
+    threads = threads or len(os.sched_getaffinity(0))
+
+    def picture(record: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        image = decode.centre_crop(record["image"], resize=resize, side=size)
+        return {**record, "image": image}
+
+    undecoded = records.in_order(dataset, low, high).batch(local)
+    iterator = iter(
+        batches.pipeline(undecoded, lambda rows: (rows["id"], batches.only_good(rows, picture, local, threads)))
+    )
+    arrays: dict[str, np.ndarray] = {}
+    for start in range(0, -(-count // processes), local):
+        expected = np.arange(low + start, min(high, low + start + local))
+        if not len(expected):  # another process has more examples
+            yield {key: np.zeros_like(value) for key, value in arrays.items()}
+            continue
+        try:
+            ids, result = next(iterator)
+        except (tf.errors.OpError, StopIteration) as error:
+            raise records.damaged(dataset, error) from error
+        if not np.array_equal(ids.numpy(), expected):
+            raise records.damaged(dataset)
+        arrays, filled = batches.place({key: value.numpy() for key, value in result.items()}, local)
+        for row in np.flatnonzero(~filled[: len(expected)]):
+            log.warning("left out a record that does not decode: %s", dataset.record_name(int(expected[row])))
+        arrays["id"] = np.pad(expected, (0, local - len(expected))).astype(np.int32)
+        yield {**arrays, "mask": filled}
