@@ -11,6 +11,7 @@ tf.config.set_visible_devices([], "GPU")  # the accelerators belong to JAX
 
 MAX_PIXELS = 178_956_970  # Pillow's limit for a decompression bomb
 RATIO = (3 / 4, 4 / 3)
+GAP = 2  # a JPEG is decoded at a lower resolution only if twice what is needed is left, as in Pillow's thumbnails
 
 
 def is_jpeg(encoded: tf.Tensor) -> tf.Tensor:
@@ -113,7 +114,7 @@ def crops(
 
     Returns uint8 `[views (+1) side side 3]` and the first crop's (y0, x0, y1, x1), float32 `[4]` in [0, 1] of the
     whole image. Of a JPEG only the rectangle around all crops is decoded, and at 1/2, 1/4 or 1/8 of its resolution
-    (by libjpeg's scaled inverse DCT) where every crop keeps at least `side` pixels per axis.
+    (by libjpeg's scaled inverse DCT) where every crop keeps at least GAP x `side` pixels per axis.
     """
 
     def boxes_of(size):
@@ -128,13 +129,16 @@ def crops(
         smallest = tf.reduce_min(boxes[:, 2:])
 
         def at(ratio):
-            window = around if ratio == 1 else _shrink_box(around, ratio, size)
-            return tf.image.decode_and_crop_jpeg(
+            window = _shrink_box(around, ratio, size)
+            image = tf.image.decode_and_crop_jpeg(
                 encoded, window, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE"
-            ), tf.stack([_inside(box, window, ratio, size) for box in tf.unstack(boxes, views + source)])
+            )
+            inner = tf.cast(boxes, tf.float32) / ratio
+            return image, inner - tf.concat([tf.cast(window[:2], tf.float32), [0.0, 0.0]], axis=0)
 
         image, inner = tf.case(
-            [(smallest >= ratio * side, lambda ratio=ratio: at(ratio)) for ratio in (8, 4, 2)], default=lambda: at(1)
+            [(smallest >= GAP * ratio * side, lambda ratio=ratio: at(ratio)) for ratio in (8, 4, 2)],
+            default=lambda: at(1),
         )
         return size, boxes, image, inner
 
@@ -142,7 +146,7 @@ def crops(
         image = _decode_other(encoded)
         size = tf.shape(image)[:2]
         boxes = boxes_of(size)
-        return size, boxes, image, boxes
+        return size, boxes, image, tf.cast(boxes, tf.float32)
 
     size, boxes, image, inner = tf.cond(is_jpeg(encoded), jpeg, other)
     pictures = [_crop_resize(image, inner[v], side) for v in range(views + source)]
@@ -209,33 +213,33 @@ def _shrink_box(box: tf.Tensor, ratio: int, size: tf.Tensor) -> tf.Tensor:
     return tf.concat([low, high - low], axis=0)
 
 
-def _inside(box: tf.Tensor, window: tf.Tensor, ratio: int, size: tf.Tensor) -> tf.Tensor:
-    """`box` in pixels of `window`, which was decoded at 1/ratio: rounded outwards, by less than a source pixel."""
-    box = box if ratio == 1 else _shrink_box(box, ratio, size)
-    return tf.concat([box[:2] - window[:2], box[2:]], axis=0)
-
-
 def _crop_resize(image: tf.Tensor, box: tf.Tensor, side: int) -> tf.Tensor:
-    """`box` of `image`, antialiased bilinear to `[side side 3]` uint8; pixel for pixel where the size is right."""
-    part = tf.slice(image, tf.concat([box[:2], [0]], axis=0), tf.concat([box[2:], [3]], axis=0))
-    return _resize(part, tf.cast(box[2:], tf.float32), tf.zeros([2]), side, tf.fill([2], float(side)))
+    """`box` (float32 y, x, height, width) of `image`, antialiased bilinear, uint8 `[side side 3]`.
+
+    A box of whole pixels sees none outside itself, as in torchvision.
+    """
+    low = tf.floor(box[:2])
+    high = tf.math.ceil(box[:2] + box[2:])
+    corner, extent = tf.cast(low, tf.int32), tf.cast(high - low, tf.int32)
+    part = tf.slice(image, tf.concat([corner, [0]], axis=0), tf.concat([extent, [3]], axis=0))
+    return _resize(part, scale=side / box[2:], offset=(box[:2] - low) * side / box[2:], side=side)
 
 
-def _resize(image: tf.Tensor, size: tf.Tensor, offset: tf.Tensor, side: int, target: tf.Tensor) -> tf.Tensor:
-    """`image` of `size` (h, w) resized to `target` (h, w), of which the square at `offset` is computed."""
+def _resize(image: tf.Tensor, *, scale: tf.Tensor, offset: tf.Tensor, side: int) -> tf.Tensor:
+    """`image` times `scale` (y, x), of that the `side` square at `offset`, uint8; left alone where nothing changes."""
 
     def resized():
         result = tf.raw_ops.ScaleAndTranslate(
             images=tf.cast(image, tf.float32)[None],  # twice as fast as from uint8
             size=[side, side],
-            scale=target / size,
+            scale=scale,
             translation=-offset,
             kernel_type="triangle",
             antialias=True,
         )[0]
         return tf.cast(result + 0.5, tf.uint8)
 
-    same = tf.reduce_all(size == target) & tf.reduce_all(target == float(side))
+    same = tf.reduce_all(tf.shape(image)[:2] == side) & tf.reduce_all(scale == 1.0) & tf.reduce_all(offset == 0.0)
     result = tf.cond(same, lambda: image, resized)
     result.set_shape([side, side, 3])
     return result
@@ -247,4 +251,4 @@ def centre_crop(encoded: tf.Tensor, *, resize: int, side: int) -> tf.Tensor:
     size = tf.cast(tf.shape(image)[:2], tf.float32)
     target = tf.floor(size * (resize / tf.reduce_min(size)) + 1e-3)  # torchvision cuts the longer side's fraction off
     offset = tf.round((target - side) / 2)
-    return _resize(image, size, offset, side, target)
+    return _resize(image, scale=target / size, offset=offset, side=side)

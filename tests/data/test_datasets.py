@@ -1,0 +1,176 @@
+import logging
+import multiprocessing
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from builders import Imagenet2012, Jpegs, Unlabelled, encoded, picture
+
+from ncl_jax.data import datasets, imagenet100, shapes_textures
+from ncl_jax.data.datasets import open_dataset
+from ncl_jax.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    for builder in (Jpegs, Unlabelled, Imagenet2012):
+        datasets.prepare(lambda builder=builder: builder(data_dir=str(folder)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("folder")
+    for split, count in (("train", 3), ("val", 1)):
+        for label in ("cat", "dog"):
+            (root / split / label).mkdir(parents=True)
+            for index in range(count):
+                (root / split / label / f"{index}.jpg").write_bytes(encoded(picture(index)))
+    return root
+
+
+def refusal(*args, **kwargs) -> str:
+    """The message of the one-line UserError."""
+    with pytest.raises(UserError) as caught:
+        open_dataset(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_tfds_dataset(data_dir):
+    data = open_dataset("jpegs", "train", data_dir=data_dir)
+    assert (data.num_examples, data.num_classes, data.image_key, data.label_key) == (60, 3, "image", "label")
+    assert data.image_shape is None
+    assert data.record_name(7).endswith("jpegs-train.tfrecord-00000-of-00001#7")
+    part = open_dataset("jpegs:1.0.0", "train[:50%]+bad[10:13]", data_dir=data_dir)
+    assert part.num_examples == 33
+    assert part.record_name(31).endswith("jpegs-bad.tfrecord-00000-of-00001#11")
+
+
+def test_folder(folder):
+    data = open_dataset(f"folder:{folder}", "train")
+    assert (data.num_examples, data.num_classes, data.class_names) == (6, 2, ("cat", "dog"))
+    for path, label in zip(data.paths, data.folder_labels, strict=True):
+        assert path.split(os.sep)[-2] == data.class_names[label]
+    assert open_dataset(f"folder:{folder}", "train[:50%]").num_examples == 3
+
+
+def test_refusals(data_dir, folder, tmp_path):
+    assert "unknown; did you mean" in refusal("shapes_texture", "train", data_dir=data_dir)
+    assert "shapes_textures" in refusal("shapes_texture", "train", data_dir=data_dir)
+    assert "cifar10" in refusal("cifar11", "train", data_dir=data_dir)
+    assert "no split 'test'; it has train, bad, rotten" in refusal("jpegs", "test", data_dir=data_dir)
+    assert "is empty" in refusal("jpegs", "train[:0]", data_dir=data_dir)
+    assert f"run: tfds build cifar10 --data_dir={data_dir}" in refusal("cifar10", "train", data_dir=data_dir)
+    assert "downloads/manual" in refusal("imagenet2012_real", "validation", data_dir=data_dir)
+    assert "no such folder" in refusal(f"folder:{tmp_path}/none", "train")
+    assert "no images found" in refusal(f"folder:{tmp_path}", "train")
+    assert "no split 'test'; it has train, val" in refusal(f"folder:{folder}", "test")
+    assert "px8 to px1024" in refusal("shapes_textures/32", "train", data_dir=data_dir)
+    assert "3.0.0" in refusal("shapes_textures:3.0.0", "train", data_dir=data_dir)
+    assert "has no configs" in refusal("imagenet100/small", "train", data_dir=data_dir)
+
+
+def test_missing_file_is_named(tmp_path):
+    datasets.prepare(lambda: Unlabelled(data_dir=str(tmp_path)))
+    next(tmp_path.glob("unlabelled/1.0.0/*.tfrecord*")).unlink()
+    assert "unlabelled-train.tfrecord-00000-of-00001 is missing" in refusal("unlabelled", "train", data_dir=tmp_path)
+
+
+def test_labels_and_size_are_asked_for_where_needed(data_dir):
+    data = open_dataset("unlabelled", "train", data_dir=data_dir)
+    assert data.num_classes is None
+    assert data.image_shape == (16, 16)
+    with pytest.raises(UserError, match=r"unlabelled\[train\]: has no labels"):
+        data.need_labels()
+    with pytest.raises(UserError, match="4 examples are fewer than one batch of 5"):
+        data.need_batch(5)
+    assert data.need_batch(4) is data
+
+
+def test_shapes_textures_is_built_on_first_use(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(shapes_textures, "COUNTS", {"train": 20, "test": 10, "cue_conflict": 90})
+    with caplog.at_level(logging.INFO):
+        data = open_dataset("shapes_textures/px16", "cue_conflict", data_dir=tmp_path)
+    assert "built dataset shapes_textures: 120 images" in caplog.text
+    assert (data.num_examples, data.num_classes, data.extra_keys) == (90, 10, ("shape", "texture"))
+    assert data.names["texture"] == shapes_textures.TEXTURES
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*tfrecord*")}
+    open_dataset("shapes_textures/px16", "train", data_dir=tmp_path)
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*tfrecord*")}
+
+
+def test_cue_conflict_is_balanced_and_the_other_splits_agree():
+    pairs = [shapes_textures.cues("cue_conflict", index) for index in range(1800)]
+    counts = np.zeros((10, 10), int)
+    np.add.at(counts, tuple(np.array(pairs).T), 1)
+    np.testing.assert_array_equal(counts, 20 * (1 - np.eye(10, dtype=int)))
+    for split in ("train", "test"):
+        assert all(shapes_textures.cues(split, i) == (i % 10, i % 10) for i in range(100))
+
+
+def _build_slowly(folder, started, finished):
+    from ncl_jax.data import shapes_textures
+
+    draw = shapes_textures.draw
+
+    def slow(*args):
+        started.set()
+        time.sleep(0.002)
+        return draw(*args)
+
+    shapes_textures.draw = slow
+    open_dataset("shapes_textures/px8", "test", data_dir=folder)
+    finished.set()
+
+
+def test_a_killed_build_is_repaired(tmp_path, monkeypatch):
+    context = multiprocessing.get_context("spawn")
+    started, finished = context.Event(), context.Event()
+    process = context.Process(target=_build_slowly, args=(str(tmp_path), started, finished))
+    process.start()
+    assert started.wait(60)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert not finished.is_set()
+    assert list(tmp_path.rglob("incomplete*"))
+    monkeypatch.setattr(shapes_textures, "COUNTS", {"train": 20, "test": 10, "cue_conflict": 90})
+    assert open_dataset("shapes_textures/px8", "test", data_dir=tmp_path).num_examples == 10
+    assert not list(tmp_path.rglob("incomplete*"))
+
+
+def test_imagenet100_copies_bytes_and_renumbers(data_dir):
+    import tensorflow_datasets as tfds
+
+    data = open_dataset("imagenet100", "validation", data_dir=data_dir)
+    assert (data.num_examples, data.num_classes) == (200, 100)
+    assert list(data.class_names) == sorted(data.class_names) == imagenet100.classes()
+    skip = {"image": tfds.decode.SkipDecoding()}
+    source = Imagenet2012(data_dir=str(data_dir)).as_dataset(split="validation", decoders=skip)
+    original = {e["file_name"]: e["image"] for e in source.as_numpy_iterator()}
+    built = tfds.builder("imagenet100", data_dir=str(data_dir)).as_dataset(split="validation", decoders=skip)
+    for example in built.as_numpy_iterator():
+        assert example["image"] == original[example["file_name"]]
+        assert example["file_name"].decode().startswith(data.class_names[example["label"]])
+
+
+def test_imagenet100_says_what_it_is_made_from(tmp_path):
+    message = refusal("imagenet100", "train", data_dir=tmp_path)
+    assert "ILSVRC2012_img_train.tar" in message
+    assert f"tfds build imagenet2012 --data_dir={tmp_path}" in message
+
+
+def test_imagenet100_list_is_the_published_one(shared_data):
+    import json
+
+    published = json.loads((shared_data / "class_lists.json").read_text())["imagenet100_cmc"]
+    assert imagenet100.classes() == sorted(published)
+
+
+def test_changed_imagenet100_list_is_refused(monkeypatch):
+    monkeypatch.setattr(imagenet100, "SHA256", "0" * 64)
+    with pytest.raises(UserError, match="was changed"):
+        imagenet100.classes()
