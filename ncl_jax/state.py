@@ -1,6 +1,7 @@
 """The state of a run: everything that a step reads and writes, in one pytree."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -29,31 +30,42 @@ def create(
     config: Config, method: Method, optimizer: optax.GradientTransformation, *, num_classes: int, mesh: Mesh
 ) -> TrainState:
     """A fresh state, made under jit so that every array is born replicated on the mesh."""
+    init = _init(config, method, optimizer, num_classes)
+    return jax.jit(init, out_shardings=parallel.replicated(mesh))(jax.random.key(config.seed))
 
+
+def abstract(
+    config: Config, method: Method, optimizer: optax.GradientTransformation, *, num_classes: int
+) -> TrainState:
+    """Shapes and dtypes of the state, without any array."""
+    return jax.eval_shape(_init(config, method, optimizer, num_classes), jax.random.key(config.seed))
+
+
+def _init(
+    config: Config, method: Method, optimizer: optax.GradientTransformation, num_classes: int
+) -> Callable[[Key[Array, ""]], TrainState]:
     def init(key: Key[Array, ""]) -> TrainState:
         init_key, run_key = jax.random.split(key)
         size = config.data.image_size
-        # Only shapes matter to the networks' initialisation; two images satisfy batch norm.
+        # Only shapes matter to the networks' initialisation.
         params, extra = method.init(init_key, jnp.zeros((2, size, size, 3)))
-        features = jax.eval_shape(_features_of(method, size), params, extra)
-        probe = online_probe.init(features.shape[-1], num_classes) if num_classes else None
+        probe = None
+        if num_classes:
+            probe = online_probe.init(_feature_dim(config, method, params, extra), num_classes)
         return TrainState(jnp.zeros((), jnp.int32), run_key, params, extra, optimizer.init(params), probe)
 
-    with jax.set_mesh(mesh):
-        return jax.jit(init, out_shardings=parallel.replicated(mesh))(jax.random.key(config.seed))
+    return init
 
 
-def _features_of(method: Method, size: int):
-    """Backbone features of a dummy batch, for their width alone; never run."""
-
-    def features(params, extra):
-        views = {
-            "query": jnp.zeros((2, size, size, 3)),
-            "key": jnp.zeros((2, size, size, 3)),
-            "key_order": jnp.arange(2),
-            "non_semantic": None,
-            "alpha": jnp.zeros(0),
-        }
-        return method.loss(params, extra, views, jax.random.key(0))[1]["features"]
-
-    return features
+def _feature_dim(config: Config, method: Method, params: Any, extra: Any) -> int:
+    """Width of the backbone's features, from shapes alone."""
+    shape = (config.batch, config.data.image_size, config.data.image_size, 3)
+    views = {
+        "query": jnp.zeros(shape),
+        "key": jnp.zeros(shape),
+        "key_order": jnp.arange(config.batch),
+        "non_semantic": None,
+        "alpha": jnp.zeros(0),
+    }
+    _, aux = jax.eval_shape(lambda p, e: method.loss(p, e, views, jax.random.key(0)), params, extra)
+    return aux["features"].shape[-1]

@@ -59,20 +59,23 @@ def _train(
         # What is learnt: fresh, or as the newest good checkpoint has it.
         method = methods.build(config, total_steps)
         optimizer = optim.optimizer(config, steps_per_epoch)
-        current = state.create(config, method, optimizer, num_classes=data.num_classes or 0, mesh=mesh)
+        num_classes = data.num_classes or 0
         keep_every = config.checkpoint.keep_every_epochs * steps_per_epoch
         checkpoints = stack.enter_context(
             Checkpoints(run_dir, keep=config.checkpoint.keep, keep_every_steps=keep_every)
         )
-        restored = checkpoints.restore(jax.eval_shape(lambda: current), parallel.replicated(mesh))
-        current, notes = restored or (current, {})
+        target = state.abstract(config, method, optimizer, num_classes=num_classes)
+        current, notes = checkpoints.restore(target, parallel.replicated(mesh)) or (
+            state.create(config, method, optimizer, num_classes=num_classes, mesh=mesh),
+            {},
+        )
         done = int(current.step)
         if done >= total_steps:
             return current
 
         # What feeds it: batches that are on the devices before the step asks for them.
         source = stream.TrainStream(
-            data, config, fields=negatives.needs(config.negatives), position=_own_position(notes)
+            data, config, fields=negatives.needs(config.negatives), position=notes.get("position")
         )
         batches = stack.enter_context(prefetch.Prefetch(source, parallel.batch_sharding(mesh)))
 
@@ -124,7 +127,7 @@ def _train(
                         report.write(done, {"knn_top1": top1})
                         report.bar.say(f"epoch {epoch}: kNN top-1 {100 * top1:.1f} %")
                 if saving:
-                    checkpoints.save(done, current, _notes(position, data), wait=stopping)
+                    checkpoints.save(done, current, {"position": position, "num_classes": num_classes}, wait=stopping)
             if stopping and not last:
                 if report:
                     report.bar.say(f"SIGTERM: saved step {done} of {total_steps}; the same command goes on from there")
@@ -172,7 +175,7 @@ class _Report:
         preview.write(self._config, self._run_dir / "negatives.png")
 
     def interval(self, done: int, scalars: dict[str, float]) -> None:
-        scalars["skipped_records"] = float(len(self._source.skipped))
+        scalars["skipped_records"] = float(self._source.skips)
         self.write(done, scalars)
         shown = ("loss", "contrast_top1", "similarity_ns", "online_top1", "images_per_second")
         self.bar.update(done, {name: scalars[name] for name in shown if name in scalars})
@@ -237,24 +240,3 @@ def _agree_to_stop(came: list[bool], done: int) -> bool:
     if jax.process_count() == 1:
         return bool(came)
     return multihost_utils.reached_preemption_sync_point(done)
-
-
-def _notes(position: dict[str, int], data: datasets.Dataset) -> dict[str, Any]:
-    """What a checkpoint holds besides the state: where each process stands in its data."""
-    names = sorted(position)
-    values = multihost_utils.process_allgather(np.array([position[name] for name in names]))
-    rows = np.asarray(values).reshape(jax.process_count(), -1).tolist()
-    return {
-        "positions": [dict(zip(names, row, strict=True)) for row in rows],
-        "num_classes": data.num_classes or 0,
-    }
-
-
-def _own_position(notes: dict[str, Any]) -> dict[str, int] | None:
-    """This process's place in the data; with another number of processes, the place that none had passed."""
-    positions = notes.get("positions")
-    if not positions:
-        return None
-    if len(positions) == jax.process_count():
-        return positions[jax.process_index()]
-    return min(positions, key=lambda p: (p["epoch"], p["offset"]))

@@ -1,0 +1,107 @@
+"""ResNets as torchvision's (v1.5: a bottleneck's stride is on its 3x3 convolution), with the same layer names."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ncl_jax.models.norm import BatchNorm
+
+# name -> (bottleneck blocks?, blocks per stage)
+ARCHITECTURES: dict[str, tuple[bool, tuple[int, int, int, int]]] = {
+    "resnet10": (False, (1, 1, 1, 1)),
+    "resnet18": (False, (2, 2, 2, 2)),
+    "resnet34": (False, (3, 4, 6, 3)),
+    "resnet50": (True, (3, 4, 6, 3)),
+    "resnet101": (True, (3, 4, 23, 3)),
+    "resnet152": (True, (3, 8, 36, 3)),
+}
+
+_he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+class Block(nn.Module):
+    """A basic (two 3x3) or bottleneck (1x1, 3x3, 1x1) residual block. `channels` is the inner width."""
+
+    bottleneck: bool
+    channels: int
+    stride: int
+    conv: Callable[..., Any]
+    norm: Callable[..., Any]
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        s, wide = self.stride, self.channels * (4 if self.bottleneck else 1)
+        kernels = ((1, 1), (3, s), (1, 1)) if self.bottleneck else ((3, s), (3, 1))
+        y = x
+        for index, (side, stride) in enumerate(kernels, start=1):
+            last = index == len(kernels)
+            y = self.conv(wide if last else self.channels, side, stride, name=f"conv{index}")(y)
+            y = self.norm(name=f"bn{index}")(y)
+            y = y if last else nn.relu(y)
+        if x.shape != y.shape:
+            x = self.conv(wide, 1, s, name="downsample_conv")(x)
+            x = self.norm(name="downsample_bn")(x)
+        return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+    """A ResNet up to the global average pool.
+
+    Attributes:
+      architecture: one of ARCHITECTURES.
+      width: multiplies the channels of every layer (rounded).
+      small_stem: 3x3 convolution of stride 1 and no max pool, for images of about 32 to 64 pixels.
+      bn_groups: parts of the batch that are normalised on their own.
+      dtype: of the activations; parameters, statistics and the returned features are float32.
+      remat: compute each block again in the backward pass instead of keeping its activations.
+    """
+
+    architecture: str
+    width: float = 1.0
+    small_stem: bool = False
+    bn_groups: int = 1
+    dtype: jnp.dtype = jnp.float32
+    remat: bool = False
+
+    @property
+    def feature_dim(self) -> int:
+        bottleneck, _ = ARCHITECTURES[self.architecture]
+        return round(512 * self.width) * (4 if bottleneck else 1)
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w 3"], *, train: bool) -> Float[Array, "b d"]:
+        bottleneck, stages = ARCHITECTURES[self.architecture]
+
+        def conv(channels: int, side: int, stride: int, name: str) -> nn.Conv:
+            # Explicit padding: Flax's SAME pads strided convolutions on the other side than PyTorch does.
+            padding = [(side // 2, side // 2)] * 2
+            return nn.Conv(
+                channels,
+                (side, side),
+                (stride, stride),
+                padding,
+                use_bias=False,
+                dtype=self.dtype,
+                kernel_init=_he_fan_out,
+                name=name,
+            )
+
+        def norm(name: str) -> Callable[..., Any]:
+            return partial(BatchNorm(self.bn_groups, dtype=self.dtype, name=name), train=train)
+
+        block = nn.remat(Block) if self.remat else Block
+        x = x.astype(self.dtype)
+        x = conv(round(64 * self.width), 3 if self.small_stem else 7, 1 if self.small_stem else 2, "conv1")(x)
+        x = nn.relu(norm("bn1")(x))
+        if not self.small_stem:
+            x = nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])
+        for stage, blocks in enumerate(stages):
+            for index in range(blocks):
+                stride = 2 if stage > 0 and index == 0 else 1
+                channels = round(64 * 2**stage * self.width)
+                x = block(bottleneck, channels, stride, conv, norm, name=f"layer{stage + 1}_{index}")(x)
+        return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
