@@ -89,7 +89,7 @@ class CropStream:
         shape = dataset.image_shape
         self._small = shape is not None and max(*shape, image_size) <= SMALL
         self._held = self._decode_all() if shape and self._small and self._fits(shape) else None
-        self._one = tf.function(self._crops, autograph=False)
+        self._crop_one = decode.crop_function(**self._crop)
         self._iterator = iter(self._batches(self._step))
 
     def _start(self, position: Mapping[str, int] | None) -> int:
@@ -153,11 +153,13 @@ class CropStream:
         return np.argsort(draws.random_raw(self._key_block), kind="stable")
 
     def _epoch_seed(self, epoch: tf.Tensor) -> tf.Tensor:
-        return tf.random.experimental.stateless_fold_in(tf.constant([self.seed, 0x5EED], tf.int64), epoch)
+        # Numbers far apart for neighbouring epochs: ids are mixed in by exclusive or.
+        seed = tf.stack([tf.constant(self.seed, tf.int64), epoch])
+        return tf.random.stateless_uniform([2], seed, None, None, tf.int64, alg="philox")
 
     def _crops(self, record: Mapping[str, tf.Tensor], epoch: tf.Tensor) -> dict[str, tf.Tensor]:
         """One record to its crops."""
-        views, box = decode.crops(record["image"], self._epoch_seed(epoch), record["id"], **self._crop)
+        views, box = self._crop_one(record["image"], self._epoch_seed(epoch), record["id"])
         return {"views": views, "box": box, "label": record["label"], "id": record["id"]}
 
     def _decoded(self, record: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -234,7 +236,7 @@ class CropStream:
         for draw in chance.random_raw(100):
             record = self._at_hand(int(draw))
             try:
-                return {key: value.numpy() for key, value in self._one(record, tf.constant(epoch, tf.int64)).items()}
+                return {key: value.numpy() for key, value in self._crops(record, tf.constant(epoch, tf.int64)).items()}
             except tf.errors.OpError:
                 continue
         raise UserError(

@@ -4,6 +4,9 @@ All functions take scalar tensors of one record and raise TensorFlow's InvalidAr
 image, are cut off, or hold more than MAX_PIXELS (known from the header, before anything is decoded).
 """
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
@@ -11,6 +14,7 @@ tf.config.set_visible_devices([], "GPU")  # the accelerators belong to JAX
 
 MAX_PIXELS = 178_956_970  # Pillow's limit for a decompression bomb
 RATIO = (3 / 4, 4 / 3)
+_CROP_ARGUMENTS = [tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int64), tf.TensorSpec([], tf.int64)]
 GAP = 2  # a JPEG is decoded at a lower resolution only if twice what is needed is left, as in Pillow's thumbnails
 
 
@@ -199,6 +203,20 @@ def _weights(start: tf.Tensor, length: tf.Tensor, size: int, side: int) -> tf.Te
     weights = tf.maximum(0.0, 1 - tf.abs(pixel - centre) / reach)
     weights = tf.where((pixel > start) & (pixel < start + length), weights, 0.0)
     return weights / tf.reduce_sum(weights, axis=-1, keepdims=True)
+
+
+@functools.cache
+def crop_function(views: int, scale: tuple[float, float], side: int, source: bool) -> Callable:
+    """`crops` with these options, traced once however many streams use it: (encoded, seed, id) -> (views, box)."""
+    function = functools.partial(crops, views=views, scale=scale, side=side, source=source)
+    return tf.function(function, input_signature=_CROP_ARGUMENTS, autograph=False)
+
+
+@functools.cache
+def centre_crop_function(resize: int, side: int) -> Callable:
+    """`centre_crop` with these options, traced once."""
+    function = functools.partial(centre_crop, resize=resize, side=side)
+    return tf.function(function, input_signature=_CROP_ARGUMENTS[:1], autograph=False)
 
 
 def _around(boxes: tf.Tensor) -> tf.Tensor:

@@ -105,19 +105,24 @@ def _eval_batches(
     low, high = count * index // processes, count * (index + 1) // processes
     threads = threads or len(os.sched_getaffinity(0))
 
+    crop = decode.centre_crop_function(resize, size)
+
     def picture(record: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-        image = decode.centre_crop(record["image"], resize=resize, side=size)
+        image = crop(record["image"])
         return {**record, "image": image}
 
     undecoded = records.in_order(dataset, low, high).batch(local)
-    iterator = iter(
-        batches.pipeline(undecoded, lambda rows: (rows["id"], batches.only_good(rows, picture, local, threads)))
-    )
-    arrays: dict[str, np.ndarray] = {}
+    pipeline = batches.pipeline(undecoded, lambda rows: (rows["id"], batches.only_good(rows, picture, local, threads)))
+    iterator = iter(pipeline)
+    empty = {k: np.zeros((local, *v.shape[1:]), v.dtype.as_numpy_dtype) for k, v in pipeline.element_spec[1].items()}
+    empty = {k: v for k, v in empty.items() if k != "row"} | {
+        "id": np.zeros(local, np.int32),
+        "mask": np.zeros(local, bool),
+    }
     for start in range(0, -(-count // processes), local):
         expected = np.arange(low + start, min(high, low + start + local))
         if not len(expected):  # another process has more examples
-            yield {key: np.zeros_like(value) for key, value in arrays.items()}
+            yield dict(empty)
             continue
         try:
             ids, result = next(iterator)

@@ -6,30 +6,11 @@ import time
 
 import numpy as np
 import pytest
-from builders import Imagenet2012, Jpegs, Unlabelled, encoded, picture
+from builders import Imagenet2012, Unlabelled
 
 from ncl_jax.data import datasets, imagenet100, shapes_textures
 from ncl_jax.data.datasets import open_dataset
 from ncl_jax.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tfds")
-    for builder in (Jpegs, Unlabelled, Imagenet2012):
-        datasets.prepare(lambda builder=builder: builder(data_dir=str(folder)))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    root = tmp_path_factory.mktemp("folder")
-    for split, count in (("train", 3), ("val", 1)):
-        for label in ("cat", "dog"):
-            (root / split / label).mkdir(parents=True)
-            for index in range(count):
-                (root / split / label / f"{index}.jpg").write_bytes(encoded(picture(index)))
-    return root
 
 
 def refusal(*args, **kwargs) -> str:
@@ -142,9 +123,11 @@ def test_a_killed_build_is_repaired(tmp_path, monkeypatch):
     assert not list(tmp_path.rglob("incomplete*"))
 
 
-def test_imagenet100_copies_bytes_and_renumbers(data_dir):
+def test_imagenet100_copies_bytes_and_renumbers(tmp_path):
     import tensorflow_datasets as tfds
 
+    data_dir = tmp_path
+    datasets.prepare(lambda: Imagenet2012(data_dir=str(data_dir)))
     data = open_dataset("imagenet100", "validation", data_dir=data_dir)
     assert (data.num_examples, data.num_classes) == (200, 100)
     assert list(data.class_names) == sorted(data.class_names) == imagenet100.classes()
