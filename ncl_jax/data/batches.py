@@ -1,5 +1,8 @@
 """Batches of undecoded records to batches of pictures, where one bad record spoils nothing."""
 
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+# (TensorFlow's stubs know neither symbolic arguments, None as a bound, nor slices with an ellipsis.)
+
 from collections.abc import Callable
 from typing import Any
 

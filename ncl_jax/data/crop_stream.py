@@ -1,5 +1,8 @@
 """Endless, resumable batches of random crops. `stream` says in words what it promises."""
 
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+# (TensorFlow's stubs know neither symbolic arguments, None as a bound, nor slices with an ellipsis.)
+
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -157,6 +160,13 @@ class CropStream:
         seed = tf.stack([tf.constant(self.seed, tf.int64), epoch])
         return tf.random.stateless_uniform([2], seed, None, None, tf.int64, alg="philox")
 
+    def _record(self, row: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The parsed record that an undecoded row is or names."""
+        if self._parse:
+            return {"id": row["id"], **self._parse(row["serialised"])}
+        assert self._lookup
+        return self._lookup(row["id"])
+
     def _crops(self, record: Mapping[str, tf.Tensor], epoch: tf.Tensor) -> dict[str, tf.Tensor]:
         """One record to its crops."""
         views, box = self._crop_one(record["image"], self._epoch_seed(epoch), record["id"])
@@ -173,7 +183,7 @@ class CropStream:
         """Every image of a small dataset, with `row` -1 for those that do not decode."""
         size = self.dataset.num_examples
         rows = {"id": tf.range(size, dtype=tf.int64)}
-        good = batches.only_good(rows, lambda r: self._decoded(self._lookup(r["id"])), size, self._threads)
+        good = batches.only_good(rows, lambda r: self._decoded(self._record(r)), size, self._threads)
         arrays, filled = batches.place({key: value.numpy() for key, value in good.items()}, size)
         return {**{k: tf.constant(v) for k, v in arrays.items()}, "row": tf.constant(np.where(filled, 0, -1), tf.int64)}
 
@@ -196,18 +206,15 @@ class CropStream:
             # A file that ends too early must not pass for the end of an epoch: `batch` then has the wrong length.
             return part.batch(local).map(lambda rows: (epoch, rows))
 
-        def record(rows):
-            return self._lookup(rows["id"]) if self._lookup else {"id": rows["id"], **self._parse(rows["serialised"])}
-
         def batch(epoch, rows):
             if not self._small:
-                good = batches.only_good(rows, lambda r: self._crops(record(r), epoch), local, self._threads)
+                good = batches.only_good(rows, lambda r: self._crops(self._record(r), epoch), local, self._threads)
                 return rows["id"], good
             if self._held:
                 decoded = {key: tf.gather(column, rows["id"]) for key, column in self._held.items()}
                 decoded["row"] = tf.where(decoded["row"] < 0, decoded["row"], tf.range(local, dtype=tf.int64))
             else:
-                decoded = batches.only_good(rows, lambda r: self._decoded(record(r)), local, self._threads)
+                decoded = batches.only_good(rows, lambda r: self._decoded(self._record(r)), local, self._threads)
             images = decoded.pop("image")
             views, box = decode.crops_of_one_size(images, self._epoch_seed(epoch), decoded["id"], **self._crop)
             return rows["id"], {"views": views, "box": box, **decoded}

@@ -4,6 +4,9 @@ All functions take scalar tensors of one record and raise TensorFlow's InvalidAr
 image, are cut off, or hold more than MAX_PIXELS (known from the header, before anything is decoded).
 """
 
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+# (TensorFlow's stubs know neither symbolic arguments, None as a bound, nor slices with an ellipsis.)
+
 import functools
 from collections.abc import Callable
 

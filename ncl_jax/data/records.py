@@ -4,6 +4,9 @@ A record is a dict of scalars: `id` (int64, its index in the split), `image` (th
 feature as int32, the label under the name "label".
 """
 
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+# (TensorFlow's stubs know neither symbolic arguments, None as a bound, nor slices with an ellipsis.)
+
 from collections.abc import Callable
 from typing import Any
 

@@ -12,6 +12,9 @@ is left over at the end of an epoch, less than a batch, is dropped.
   buffer. To resume, the records before the position are read again and skipped undecoded.
 """
 
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+# (TensorFlow's stubs know neither symbolic arguments, None as a bound, nor slices with an ellipsis.)
+
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
