@@ -16,7 +16,7 @@ def get_config(variant: str | None = None) -> ConfigDict:
         "image_size": 32,
     }
     config.augment = {"recipe": "moco_v2", "blur_probability": 0.0}
-    config.model = {"name": "resnet10", "width": 0.25, "stem": "small"}
+    config.model = {"name": "resnet10", "width": 0.5, "stem": "medium"}
     config.method = {"name": "moco", "queue_size": 2048, "momentum": 0.99, "hidden_dim": 256, "embedding_dim": 64}
     config.negatives = {} if variant == "baseline" else {"patch": {"alpha": 2.0, "patch_size": (3, 10)}}
     config.optim = {"learning_rate": 0.06, "weight_decay": 5e-4}

@@ -57,7 +57,7 @@ class Model:
 
     name: str = option("resnet50", choices=("resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"))
     width: float = option(1.0, above=0.0)  # multiplies the channels of every layer
-    stem: str = option("imagenet", choices=("imagenet", "small"))  # small: 3x3, stride 1, no pooling
+    stem: str = option("imagenet", choices=("imagenet", "medium", "small"))  # without pooling, stride 2; and 1
     bn_groups: int = option(1, low=1)  # batch statistics per group of batch/bn_groups images; 8 mimics 8 GPUs
     dtype: str = option("float32", choices=("float32", "bfloat16"))  # of the activations; parameters stay float32
 

@@ -80,7 +80,7 @@ def _overrides(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def _load(arguments: argparse.Namespace, overrides: dict[str, str]):
-    from ncl_jax import config, methods  # noqa: F401  (methods and negatives bring their settings)
+    from ncl_jax import config, methods, negatives  # noqa: F401  (these bring their settings)
 
     return config.load(arguments.config, overrides)
 
@@ -96,7 +96,7 @@ def _pretrain(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
-    from ncl_jax import methods, workdir  # noqa: F401
+    from ncl_jax import methods, negatives, workdir  # noqa: F401
 
     config = workdir.read_config(arguments.workdir, overrides)
     from ncl_jax.evaluation import protocol

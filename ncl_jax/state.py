@@ -31,21 +31,23 @@ def create(
 ) -> TrainState:
     """A fresh state, made under jit so that every array is born replicated on the mesh."""
     init = _init(config, method, optimizer, num_classes)
-    return jax.jit(init, out_shardings=parallel.replicated(mesh))(jax.random.key(config.seed))
+    return jax.jit(init, out_shardings=parallel.replicated(mesh))()
 
 
 def abstract(
     config: Config, method: Method, optimizer: optax.GradientTransformation, *, num_classes: int
 ) -> TrainState:
     """Shapes and dtypes of the state, without any array."""
-    return jax.eval_shape(_init(config, method, optimizer, num_classes), jax.random.key(config.seed))
+    return jax.eval_shape(_init(config, method, optimizer, num_classes))
 
 
 def _init(
     config: Config, method: Method, optimizer: optax.GradientTransformation, num_classes: int
-) -> Callable[[Key[Array, ""]], TrainState]:
-    def init(key: Key[Array, ""]) -> TrainState:
-        init_key, run_key = jax.random.split(key)
+) -> Callable[[], TrainState]:
+    def init() -> TrainState:
+        # Not the default generator: XLA takes a minute to compile its dozens of draws, one for each parameter.
+        init_key = jax.random.key(config.seed, impl="rbg")
+        run_key = jax.random.key(config.seed)
         size = config.data.image_size
         # Only shapes matter to the networks' initialisation.
         params, extra = method.init(init_key, jnp.zeros((2, size, size, 3)))

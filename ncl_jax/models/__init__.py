@@ -15,7 +15,7 @@ def encoder(settings: config.Model) -> ResNet:
     return ResNet(
         architecture=settings.name,
         width=settings.width,
-        small_stem=settings.stem == "small",
+        stem=settings.stem,
         bn_groups=settings.bn_groups,
         dtype=jnp.dtype(settings.dtype),
     )

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ncl_jax.models.convolution import convolve
 from ncl_jax.models.norm import BatchNorm
 
 # name -> (bottleneck blocks?, blocks per stage)
@@ -18,6 +19,13 @@ ARCHITECTURES: dict[str, tuple[bool, tuple[int, int, int, int]]] = {
     "resnet50": (True, (3, 4, 6, 3)),
     "resnet101": (True, (3, 4, 23, 3)),
     "resnet152": (True, (3, 8, 36, 3)),
+}
+
+# name -> (side and stride of the first convolution, max pool of stride 2 after it?)
+STEMS: dict[str, tuple[int, int, bool]] = {
+    "imagenet": (7, 2, True),
+    "medium": (3, 2, False),  # for about 64 pixels, or 32 in a hurry
+    "small": (3, 1, False),  # for about 32 pixels
 }
 
 _he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -54,7 +62,7 @@ class ResNet(nn.Module):
     Attributes:
       architecture: one of ARCHITECTURES.
       width: multiplies the channels of every layer (rounded).
-      small_stem: 3x3 convolution of stride 1 and no max pool, for images of about 32 to 64 pixels.
+      stem: one of STEMS.
       bn_groups: parts of the batch that are normalised on their own.
       dtype: of the activations; parameters, statistics and the returned features are float32.
       remat: compute each block again in the backward pass instead of keeping its activations.
@@ -62,7 +70,7 @@ class ResNet(nn.Module):
 
     architecture: str
     width: float = 1.0
-    small_stem: bool = False
+    stem: str = "imagenet"
     bn_groups: int = 1
     dtype: jnp.dtype = jnp.float32
     remat: bool = False
@@ -87,6 +95,7 @@ class ResNet(nn.Module):
                 use_bias=False,
                 dtype=self.dtype,
                 kernel_init=_he_fan_out,
+                conv_general_dilated=convolve,
                 name=name,
             )
 
@@ -95,9 +104,10 @@ class ResNet(nn.Module):
 
         block = nn.remat(Block) if self.remat else Block
         x = x.astype(self.dtype)
-        x = conv(round(64 * self.width), 3 if self.small_stem else 7, 1 if self.small_stem else 2, "conv1")(x)
+        side, stride, pool = STEMS[self.stem]
+        x = conv(round(64 * self.width), side, stride, "conv1")(x)
         x = nn.relu(norm("bn1")(x))
-        if not self.small_stem:
+        if pool:
             x = nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])
         for stage, blocks in enumerate(stages):
             for index in range(blocks):

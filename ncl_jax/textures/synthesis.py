@@ -1,0 +1,351 @@
+"""Texture synthesis from exemplars, fast enough for a train step: parallel coherent synthesis in pure JAX.
+
+Order-independent multi-resolution synthesis after Lefebvre and Hoppe ("Parallel Controllable Texture Synthesis",
+2005) with the candidates of the tool by which the paper made ImageNet-Texture: where a neighbour continues, and random
+places. Sources are positions in the exemplars; an output pixel is its source pixel, never a mixture.
+"""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from ncl_jax.errors import UserError
+from ncl_jax.textures import features
+
+
+@dataclasses.dataclass(frozen=True)
+class Level:
+    """One resolution: pixels of the output `spacing` apart are resolved; neighbourhoods are as wide."""
+
+    spacing: int  # of output pixels, and of a neighbourhood's taps in the exemplar
+    step: int  # of source positions, divides the spacing
+    passes: int  # over all four parities
+    random: int  # candidates at random places, per pixel
+    wide: bool  # coherent candidates from 3x3 neighbours, else from the plus-shaped five
+    crowding: float  # price of a source region that is used more than others
+
+
+@dataclasses.dataclass(frozen=True)
+class Quality:
+    """Settings by spacing; see `plan`."""
+
+    passes: dict[int, int]
+    random: dict[int, int]
+    wide_from: int  # spacing
+    features: int
+    sigma: float  # pixels of a level: weight of the neighbourhood's taps
+    crowding: float  # in units of the exemplars' variance, at spacings of 4 and more
+    reluctance: float = 0.1  # towards random candidates: their distance counts as (1 + this) times as long
+
+
+QUALITIES = {
+    "standard": Quality({16: 3, 8: 3, 4: 3, 2: 2, 1: 1}, {16: 4, 8: 4, 4: 4, 2: 4, 1: 1}, 2, 16, 1.6, 0.01),
+    "fast": Quality({16: 2, 8: 2, 4: 2, 2: 2, 1: 1}, {16: 4, 8: 4, 4: 4, 2: 2, 1: 1}, 4, 12, 1.2, 0.02),
+    "draft": Quality({16: 2, 8: 2, 4: 2, 2: 2, 1: 0}, {16: 4, 8: 4, 4: 4, 2: 2, 1: 1}, 4, 12, 1.2, 0.02),
+}
+STEPS = {16: 4, 8: 2, 4: 1, 2: 1, 1: 1}
+COARSEST = 14  # pixels: about the least side at which synthesis starts
+BINS = 12  # regions along an exemplar's side whose use is counted
+
+# A source position is one word: exemplar, row and column.
+_ROW, _EXEMPLAR, _FIELD = 12, 24, (1 << 12) - 1
+
+
+def plan(quality: Quality, size: int, sides: tuple[int, int]) -> tuple[Level, ...]:
+    """The levels for an output side and exemplar sides in pixels, coarsest first.
+
+    The first spacing is the largest power of two that leaves a grid of 14 pixels and a sixth of the exemplar; at 224 px
+    from 96 px it is 16. The first level starts from noise and gets one pass more where it is not that one.
+    """
+    first = 2 ** int(math.log2(max(1, min(size / COARSEST, min(sides) / 6, 16))))
+    levels = []
+    while first >= 1:
+        extra = 1 if not levels and first < 16 else 0
+        levels.append(
+            Level(
+                spacing=first,
+                step=STEPS[first],
+                passes=quality.passes[first] + extra,
+                random=quality.random[first],
+                wide=first >= quality.wide_from,
+                crowding=quality.crowding if first >= 4 else 0.0,
+            )
+        )
+        first //= 2
+    return tuple(levels)
+
+
+def synthesize(
+    key: Key[Array, "*keys"],
+    exemplars: Float[Array, "b e h w c"],
+    *,
+    size: int = 224,
+    quality: str = "standard",
+    return_sources: bool = False,
+) -> Float[Array, "b size size c"] | tuple[Float[Array, "b size size c"], Int[Array, "b size size 3"]]:
+    """A texture per image that looks like its exemplars everywhere, of pixels of theirs.
+
+    Args:
+        key: a typed PRNG key, of which image i uses `fold_in(key, i)`; or a key per image `[b]`, used as it is.
+        exemplars: RGB in [0, 1], of any floating dtype. Convert uint8 first (divide by 255). Sides from 4 to 4096 px;
+            at 224 px of output the paper has e = 2 and sides of 96 px.
+        size: side of the output in pixels, at least 4.
+        quality: "standard", "fast", "draft", or "faithful" (the reference's own algorithm, two orders of magnitude
+            slower, for building datasets).
+        return_sources: also return where each pixel comes from: (exemplar, row, column).
+
+    Returns:
+        Images in the exemplars' dtype; every pixel equals its source pixel exactly. Equal keys give equal images.
+
+    Raises:
+        UserError: integer exemplars, another rank or channel count, sizes out of range, an unknown quality.
+    """
+    check(exemplars, size, quality)
+    keys = key
+    if key.ndim == 0:
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(len(exemplars)))
+    if keys.shape != exemplars.shape[:1]:
+        raise UserError(f"synthesize: key of shape {key.shape}, want one key or one per image {exemplars.shape[:1]}")
+    images, sources = _synthesize(keys, jnp.asarray(exemplars), size, quality)
+    return (images, sources) if return_sources else images
+
+
+def check(exemplars: Array, size: int, quality: str) -> None:
+    """Raise UserError where `synthesize` cannot serve these arguments."""
+    if exemplars.ndim != 5 or exemplars.shape[-1] != 3 or 0 in exemplars.shape:
+        raise UserError(f"synthesize: want exemplars [b e h w 3], got {tuple(exemplars.shape)}")
+    if not jnp.issubdtype(exemplars.dtype, jnp.floating):
+        raise UserError(f"synthesize: want float exemplars in [0, 1], got {exemplars.dtype}; divide uint8 by 255")
+    if not 4 <= min(exemplars.shape[2:4]) <= max(exemplars.shape[2:4]) <= _FIELD + 1 or exemplars.shape[1] > 127:
+        raise UserError(f"synthesize: want at most 127 exemplars of sides 4 to 4096, got {tuple(exemplars.shape)}")
+    if not isinstance(size, (int, np.integer)) or size < 4:
+        raise UserError(f"synthesize: size = {size!r}, want a whole number of pixels, at least 4")
+    if quality not in QUALITIES and quality != "faithful":
+        raise UserError(f"synthesize: quality = {quality!r}; one of {', '.join(QUALITIES)}, faithful")
+
+
+@functools.partial(jax.jit, static_argnames=("size", "quality"))
+def _synthesize(keys, exemplars, size, quality):
+    """Levels from coarse to fine. All sources are packed words."""
+    settings = QUALITIES[quality]
+    count, sides = exemplars.shape[1], exemplars.shape[2:4]
+    seeds = jax.vmap(lambda k: jax.random.bits(k, (2,), jnp.uint32))(keys)
+    source, exemplars = exemplars, exemplars.astype(jnp.float32)
+    exemplars = exemplars - jnp.mean(exemplars, axis=(1, 2, 3), keepdims=True)  # keeps small what is rounded
+    variance = jnp.sum(jnp.var(exemplars, axis=(1, 2, 3)), axis=-1)
+    grid = None
+    for number, level in enumerate(plan(settings, size, sides)):
+        half = math.ceil(size / (2 * level.spacing))
+        space = Space(count, -(-sides[0] // level.step), -(-sides[1] // level.step), level.step, level.spacing)
+        if grid is None:
+            quad = space.random(_noise(seeds, (2, 2, half, half), number, 0))
+        else:
+            corners = [(a * level.spacing, b * level.spacing) for a in (0, 1) for b in (0, 1)]
+            quad = jnp.stack([space.mirrored(grid, *corner)[:, :half, :half] for corner in corners], axis=1)
+            quad = quad.reshape(-1, 2, 2, half, half)
+        if level.passes:
+            refine = functools.partial(_refine, settings, level, space, number)
+            quad = _in_chunks(refine, max(1, 2**15 // half**2), seeds, quad, variance, exemplars)
+        grid = quad.transpose(0, 3, 1, 4, 2).reshape(-1, 2 * half, 2 * half)
+    assert grid is not None
+    grid = grid[:, :size, :size]
+    position = jnp.stack([grid >> _EXEMPLAR, (grid >> _ROW) & _FIELD, grid & _FIELD], -1)
+    images = _take(
+        source.reshape(len(source), -1, 3),
+        (position[..., 0] * sides[0] + position[..., 1]) * sides[1] + position[..., 2],
+    )
+    return images, position
+
+
+def _in_chunks(function, most, *arrays):
+    """`function` of at most `most` images at a time where that keeps them in a processor's cache; of all elsewhere."""
+    batch = len(arrays[0])
+    if jax.default_backend() != "cpu" or batch <= most:
+        return function(*arrays)
+    chunk = max(n for n in range(1, most + 1) if batch % n == 0)
+    split = [x.reshape(batch // chunk, chunk, *x.shape[1:]) for x in arrays]
+    result = jax.lax.map(lambda x: function(*x), split)
+    return jax.tree.map(lambda x: x.reshape(batch, *x.shape[2:]), result)
+
+
+def _take(table, index):
+    """Row `index[b, ...]` of `table[b]`, as one gather from one table."""
+    shape = (-1, *(1,) * (index.ndim - 1))
+    flat = index + (jnp.arange(len(table)) * table.shape[1]).reshape(shape)
+    return jnp.take(table.reshape(-1, *table.shape[2:]), flat, axis=0, mode="clip")
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """The source positions of a level: every `step`-th pixel (a power of two) of each exemplar."""
+
+    count: int
+    rows: int
+    columns: int
+    step: int
+    spacing: int
+
+    def random(self, bits):
+        """Positions from random words; sides are below 2^16, so that products stay in a word."""
+        exemplar = (((bits * jnp.uint32(0x9E3779B9)) >> 16) * jnp.uint32(self.count)) >> 16
+        row = (((bits & jnp.uint32(0xFFFF)) * jnp.uint32(self.rows)) >> 16) * jnp.uint32(self.step)
+        column = (((bits >> 16) * jnp.uint32(self.columns)) >> 16) * jnp.uint32(self.step)
+        return ((exemplar << _EXEMPLAR) | (row << _ROW) | column).astype(jnp.int32)
+
+    def shifted(self, position, down, right):
+        """Positions moved by multiples of the step; -1 where they leave the exemplar, and where they were."""
+        row, column = ((position >> _ROW) & _FIELD) + down, (position & _FIELD) + right
+        inside = (row >= 0) & (row < self.rows * self.step) & (column >= 0) & (column < self.columns * self.step)
+        return jnp.where(inside & (position >= 0), position + ((down << _ROW) + right), -1)
+
+    def mirrored(self, position, down, right):
+        """Positions moved downwards and to the right, mirrored at the last row and column."""
+        row, column = ((position >> _ROW) & _FIELD) + down, (position & _FIELD) + right
+        last_row, last_column = (self.rows - 1) * self.step, (self.columns - 1) * self.step
+        row = jnp.where(row > last_row, 2 * last_row - row, row)
+        column = jnp.where(column > last_column, 2 * last_column - column, column)
+        return (position & ~((1 << _EXEMPLAR) - 1)) | (row << _ROW) | column
+
+    def parts(self, position):
+        """Exemplar, and row and column on the grid of positions."""
+        shift = self.step.bit_length() - 1
+        return position >> _EXEMPLAR, ((position >> _ROW) & _FIELD) >> shift, (position & _FIELD) >> shift
+
+    def index(self, position):
+        """The number of a position among all of the level."""
+        exemplar, row, column = self.parts(position)
+        return (exemplar * self.rows + row) * self.columns + column
+
+    def features(self, position):
+        """The number of its features in the table."""
+        rate = self.spacing // self.step
+        return features.table_index(*self.parts(position), sides=(self.rows, self.columns), rate=rate)
+
+    def region(self, position):
+        """Row (over all exemplars) and column of the region, of `BINS` x `BINS` per exemplar."""
+        exemplar, row, column = self.parts(position)
+        row = jax.lax.div(row * BINS, jnp.int32(self.rows))
+        return exemplar * BINS + row, jax.lax.div(column * BINS, jnp.int32(self.columns))
+
+
+def _noise(seeds, shape, level, turn):
+    """Random words `[b *shape]`, a hash of place, level and turn: cheaper than a generator none must guess."""
+    count = math.prod(shape)
+    x = jax.lax.iota(jnp.uint32, count).reshape(1, *shape) + jnp.uint32(count) * jnp.asarray(turn, jnp.uint32)
+    seeds = seeds.reshape(-1, 2, *(1,) * len(shape))
+    x = (x ^ seeds[:, 0]) + jnp.uint32(0x9E3779B9 * (level + 1) & 0xFFFFFFFF)
+    x = (x ^ (x >> 16) ^ seeds[:, 1]) * jnp.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+    return x ^ (x >> 16)
+
+
+def _maps(settings, level, exemplars):
+    """Per image the colours of the source positions, their packed features, and the features' steps."""
+
+    def one(image):
+        colours, words, steps = features.exemplar_maps(
+            image,
+            spread=level.spacing,
+            step=level.step,
+            features=settings.features,
+            sigma=settings.sigma,
+            blur=0.6 * level.spacing if level.spacing > 1 else 0.0,
+        )
+        return colours.reshape(-1, 3), words, steps
+
+    return jax.vmap(one)(exemplars)
+
+
+def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
+    """The passes of a level: each pixel of a parity takes the best candidate, all at once."""
+    batch, half = len(quad), quad.shape[-1]
+    colours, words, steps = _maps(settings, level, exemplars)
+    filters = jnp.asarray(features.quad_basis(settings.features, settings.sigma))
+    words_each = settings.features // 4
+    around = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if level.wide or y == 0 or x == 0]
+    around.sort(key=lambda offset: abs(offset[0]) + abs(offset[1]))  # a tie keeps the pixel as it is
+    offsets = jnp.asarray(around + [(0, 0)] * (1 + level.random), jnp.int32)
+    image = jnp.arange(batch)[:, None, None]
+
+    def parity(t):
+        """Opposite corners of a cell first: (0, 0), (1, 1), (0, 1), (1, 0)."""
+        return t & 1, (t & 1) ^ ((t >> 1) & 1)
+
+    def one_pass(number_of_pass, carry):
+        prices = None
+        if level.crowding:
+            prices = _prices(carry[0], space) * (level.crowding * variance)[:, None, None]
+        turn_ = functools.partial(turn, prices)
+        return jax.lax.fori_loop(4 * number_of_pass, 4 * number_of_pass + 4, turn_, carry)
+
+    def turn(prices, t, carry):
+        quad, cells = carry
+        (a, b), (last_a, last_b) = parity(t), parity(t - 1)
+        changed = jax.lax.dynamic_slice(quad, (0, last_a, last_b, 0, 0), (batch, 1, 1, half, half))[:, 0, 0]
+        changed = _take(colours, space.index(changed))
+        cells = jax.lax.dynamic_update_slice(cells, changed, (0, 0, 0, 3 * (2 * last_a + last_b)))
+        chosen = jax.lax.dynamic_slice(filters, (a, b, 0, 0, 0, 0), (1, 1, *filters.shape[2:]))[0, 0]
+        framed = jnp.pad(cells, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+        wanted = jnp.moveaxis(features.convolve(framed, chosen) / steps[:, None, None, :], -1, 0)
+        padded = jnp.pad(quad, ((0, 0), (0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-1)
+
+        def settle(c, neighbour, offset):
+            """What continues the neighbour, else (also for c from `len(around)` on) a random place."""
+            moved = space.shifted(neighbour, -offset[0] * level.spacing, -offset[1] * level.spacing)
+            anywhere = space.random(_noise(seeds, (half, half), number, (t + 1) * 16 + c))
+            return jnp.where((moved < 0) | (c >= len(around)), anywhere, moved)
+
+        def candidate(c):
+            """Where the features of candidate c are and, at levels that mind crowding, its region's price."""
+            row, column = a + offsets[c, 0], b + offsets[c, 1]
+            place = (0, row & 1, column & 1, 1 + (row >> 1), 1 + (column >> 1))
+            neighbour = jax.lax.dynamic_slice(padded, place, (batch, 1, 1, half, half))[:, 0, 0]
+            position = settle(c, neighbour, offsets[c])
+            start = (space.features(position) + image * (words.shape[1] // words_each)) * words_each
+            if not level.crowding:
+                return (start,)
+            row, column = space.region(position)
+            return start, _take(prices.reshape(batch, -1), row * BINS + column)
+
+        def compare(c, carry):
+            # The next candidate is prepared beside: what a loop hands on is computed once, what is used inside is
+            # computed again by every fused reader.
+            best, (start, *price) = carry
+            distance = jnp.zeros(start.shape)
+            start = start[None] + jnp.arange(words_each)[:, None, None, None]
+            numbers = features.unpack(jnp.take(words.reshape(-1), start, mode="clip"))
+            for j in range(settings.features):
+                found = numbers[j // words_each][j % words_each]
+                distance += ((found - wanted[j]) * steps[:, j, None, None]) ** 2
+            distance *= jnp.where(c < len(around), 1.0, (1 + settings.reluctance) ** 2)
+            if price:
+                distance += price[0]
+            # Distance and candidate in one word, so that the least of them names the candidate.
+            code = (jax.lax.bitcast_convert_type(distance, jnp.int32) & ~15) | c
+            return jnp.minimum(best, code), candidate(c + 1)
+
+        best = jnp.full((batch, half, half), np.iinfo(np.int32).max, jnp.int32)
+        best = jax.lax.fori_loop(0, len(around) + level.random, compare, (best, candidate(0)))[0] & 15
+        offset = (jnp.take(offsets[:, 0], best), jnp.take(offsets[:, 1], best))
+        row, column = offset[0] + a, offset[1] + b
+        here = jnp.arange(half)
+        place = (((row & 1) * 2 + (column & 1)) * (half + 2) + (1 + here[None, :, None] + (row >> 1))) * (half + 2)
+        neighbour = _take(padded.reshape(batch, -1), place + 1 + here[None, None, :] + (column >> 1))
+        chosen = settle(best, neighbour, offset)
+        return jax.lax.dynamic_update_slice(quad, chosen[:, None, None], (0, a, b, 0, 0)), cells
+
+    cells = _take(colours, space.index(quad)).transpose(0, 3, 4, 1, 2, 5).reshape(batch, half, half, 12)
+    return jax.lax.fori_loop(0, level.passes, one_pass, (quad, cells))[0]
+
+
+def _prices(quad, space):
+    """How often each region is used, relative to even use: `[b, e * BINS, BINS]`."""
+    row, column = space.region(quad.reshape(len(quad), -1))
+    rows = (row[..., None] == jnp.arange(space.count * BINS)[None, None, :]).astype(jnp.float32)
+    columns = (column[..., None] == jnp.arange(BINS)[None, None, :]).astype(jnp.float32)
+    return jnp.einsum("bpi,bpj->bij", rows, columns) * (space.count * BINS * BINS / row.shape[1])

@@ -1,0 +1,140 @@
+"""The step: the same numbers on 1 and on 8 devices, no image on the wire between them, one compilation."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from ncl_jax import config as config_lib
+from ncl_jax import methods, optim, parallel, state, step
+
+SIDE = 16
+TINY = {
+    "batch": 16,
+    "epochs": 2,
+    "data": {"name": "none", "image_size": SIDE},
+    "model": {"name": "resnet10", "width": 0.125, "stem": "small"},
+    "method": {"name": "moco", "queue_size": 64, "momentum": 0.9, "hidden_dim": 16, "embedding_dim": 8},
+    "negatives": {"patch": {"patch_size": (2, 5), "num": 2}},
+    "optim": {"learning_rate": 0.05},
+    "augment": {"blur_probability": 0.0},
+    "evaluation": {"resize": SIDE},
+}
+
+
+def make(devices, seed=0, **changes):
+    """(compiled step, fresh state) on that many devices."""
+    raw = TINY | {"seed": seed}
+    for key, value in changes.items():
+        config_lib.override(raw := {k: dict(v) if isinstance(v, dict) else v for k, v in raw.items()}, key, value)
+    config = config_lib.parse(raw)
+    mesh = parallel.data_mesh(jax.devices()[:devices])
+    method, optimizer = methods.build(config, 8), optim.optimizer(config, 4)
+    fresh = state.create(config, method, optimizer, num_classes=10, mesh=mesh)
+    return step.compile_step(step.make_step(config, method, optimizer, steps_per_epoch=4), mesh), fresh
+
+
+def batch(seed, permuted=False, size=16):
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(size) if permuted else np.arange(size)
+    return {
+        "query": rng.integers(0, 256, (size, SIDE, SIDE, 3), np.uint8),
+        "key": rng.integers(0, 256, (size, SIDE, SIDE, 3), np.uint8),
+        "key_order": order.astype(np.int32),
+        "label": rng.integers(0, 10, size).astype(np.int32),
+        "box": np.tile(np.float32([0, 0, 1, 1]), (size, 1)),
+    }
+
+
+def flat(tree):
+    return np.concatenate([np.ravel(x) for x in jax.tree.leaves(jax.device_get(tree))])
+
+
+@pytest.mark.parametrize("groups", [1, 8])
+def test_one_device_equals_eight(groups):
+    finals = []
+    for devices in (1, 8):
+        run, current = make(devices, **{"model.bn_groups": groups})
+        losses = []
+        for number in range(3):
+            current, metrics = run(current, batch(number, permuted=groups > 1))
+            losses.append(float(metrics["loss"]))
+        assert run._cache_size() == 1
+        finals.append((losses, flat(current.params), flat(current.extra["queue"]), flat(current.extra["target"])))
+    for one, eight in zip(*finals, strict=True):
+        np.testing.assert_allclose(one, eight, rtol=1e-5, atol=2e-6)
+
+
+def test_eight_devices_move_no_images():
+    run, current = make(8, **{"model.bn_groups": 8})
+    program = run.lower(current, batch(0, permuted=True)).compile().as_text()
+    collectives = re.findall(r"= (.*?) (all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(", program)
+    moved = [int(np.prod([int(n) for n in dims.split(",") if n])) for shape, _ in collectives
+             for dims in re.findall(r"\[([\d,]*)\]", shape)]
+    assert moved, "embeddings of the keys must be gathered for the queue: the pattern above finds nothing"
+    # The largest thing gathered is [b, d] (or its like): one image alone has 768 numbers, the batch 12,288.
+    assert max(moved) <= 16 * 8 * 4
+
+
+def test_key_order_puts_embeddings_back():
+    """With batch norm over the whole batch the order in which keys come makes no difference."""
+    plain = batch(5)
+    order = np.random.default_rng(1).permutation(16)
+    shuffled = plain | {"key": plain["key"][order], "key_order": order.astype(np.int32)}
+    results = []
+    for chosen in (plain, shuffled):
+        # Augmentation follows the place in the batch: without it only the order differs.
+        run, current = make(1, **{"augment.jitter_strength": 0.0})
+        results.append(run(current, chosen)[1])
+    # Flips and greys still differ between places, so compare with tolerance for a loss, not to the bit.
+    assert abs(float(results[0]["similarity_positive"]) - float(results[1]["similarity_positive"])) < 0.05
+
+
+def test_queue_turns_and_holds_the_newest_keys():
+    run, current = make(1)
+    before = np.asarray(current.extra["queue"])
+    for number in range(5):
+        old = np.asarray(current.extra["queue"])
+        pointer = int(current.extra["pointer"])
+        assert pointer == 16 * number % 64
+        current, _ = run(current, batch(number))
+        new = np.asarray(current.extra["queue"])
+        changed = np.flatnonzero((old != new).any(1))
+        np.testing.assert_array_equal(changed, np.arange(pointer, pointer + 16))
+        np.testing.assert_allclose(np.linalg.norm(new, axis=1), 1, rtol=1e-5)
+    assert not np.array_equal(before, new)
+
+
+def test_target_is_the_moving_average_of_the_online_encoder():
+    run, current = make(1)
+    target, start = flat(current.extra["target"]["params"]), flat(current.params)
+    np.testing.assert_array_equal(target, start)
+    current, _ = run(current, batch(0))
+    expected = 0.9 * target + 0.1 * flat(current.params)
+    np.testing.assert_allclose(flat(current.extra["target"]["params"]), expected, atol=1e-6)
+    assert np.abs(flat(current.params) - start).max() > 1e-3
+
+
+def test_without_negatives_alpha_is_plain_moco_and_the_loss_falls():
+    run, current = make(1, negatives=())
+    first = batch(0)
+    losses = []
+    for _ in range(12):
+        current, metrics = run(current, first)
+        assert "similarity_ns" not in metrics
+        losses.append(float(metrics["loss"]))
+    assert np.mean(losses[-3:]) < losses[0]
+
+
+@pytest.mark.parametrize("changes", [{"method.symmetric": True}, {"method.non_semantic_encoder": "online"}])
+def test_options_run_and_change_the_loss(changes):
+    base, state_a = make(1)
+    other, state_b = make(1, **changes)
+    for number in range(2):
+        state_a, one = base(state_a, batch(number))
+        state_b, two = other(state_b, batch(number))
+    assert np.isfinite(float(two["loss"]))
+    assert float(one["loss"]) != float(two["loss"])
+    if "method.symmetric" in changes:
+        assert int(state_b.extra["pointer"]) == 64 % 64
