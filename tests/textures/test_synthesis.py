@@ -1,0 +1,122 @@
+"""Synthesis: pixels come from where it says, chance is the key's alone, and textures look like their exemplars."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ncl_jax.errors import UserError
+from ncl_jax.textures import synthesis, synthesize
+
+
+def noise(batch=2, count=2, side=24, seed=0, width=None):
+    shape = (batch, count, side, width or side, 3)
+    return np.random.default_rng(seed).random(shape, dtype=np.float32)
+
+
+def looked_up(exemplars, sources):
+    batch = np.arange(len(sources))[:, None, None]
+    e, y, x = np.moveaxis(np.asarray(sources), -1, 0)
+    return np.asarray(exemplars)[batch, e, y, x]
+
+
+@pytest.mark.parametrize("quality", ["standard", "fast", "draft"])
+def test_every_pixel_is_its_source_pixel(quality):
+    exemplars = noise()
+    images, sources = synthesize(jax.random.key(0), exemplars, size=40, quality=quality, return_sources=True)
+    assert images.shape == (2, 40, 40, 3)
+    assert sources.shape == (2, 40, 40, 3)
+    np.testing.assert_array_equal(np.asarray(images), looked_up(exemplars, sources))
+
+
+@pytest.mark.parametrize(
+    ("count", "side", "width", "size"),
+    [(1, 14, 14, 32), (4, 17, 33, 31), (3, 4, 9, 5), (2, 48, 48, 64)],
+)
+def test_any_count_and_sides(count, side, width, size):
+    exemplars = noise(1, count, side, width=width)
+    images, sources = synthesize(jax.random.key(1), exemplars, size=size, quality="draft", return_sources=True)
+    np.testing.assert_array_equal(np.asarray(images), looked_up(exemplars, sources))
+    assert sources.min() >= 0
+    assert len(np.unique(np.asarray(sources)[..., 0])) == count  # noise: no exemplar is left out
+
+
+def test_constant_exemplars_give_their_colour():
+    exemplars = np.full((2, 2, 24, 24, 3), 0.3, np.float32)
+    np.testing.assert_array_equal(np.asarray(synthesize(jax.random.key(0), exemplars, size=40)), np.float32(0.3))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_short_floats_stay_what_they_are(dtype):
+    exemplars = jnp.asarray(noise(), dtype)
+    images, sources = synthesize(jax.random.key(0), exemplars, size=32, quality="draft", return_sources=True)
+    assert images.dtype == dtype
+    np.testing.assert_array_equal(np.asarray(images), looked_up(exemplars, sources))
+
+
+def test_same_key_same_image_and_other_key_another():
+    exemplars = noise()
+    first, again, other = (np.asarray(synthesize(jax.random.key(k), exemplars, size=40)) for k in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).mean() > 0.5
+
+
+def test_one_by_one_equals_the_batch():
+    exemplars, key = noise(6), jax.random.key(3)
+    batch = np.asarray(synthesize(key, exemplars, size=32, quality="fast"))
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(6))
+    single = jax.vmap(lambda k, e: synthesize(k[None], e[None], size=32, quality="fast")[0])(keys, exemplars)
+    np.testing.assert_array_equal(batch, np.asarray(single))
+    alone = synthesize(keys[4:5], exemplars[4:5], size=32, quality="fast")[0]
+    np.testing.assert_array_equal(batch[4], np.asarray(alone))
+    assert (batch[0] != np.asarray(synthesize(key, exemplars[:1].repeat(2, 0), size=32, quality="fast"))[1]).any()
+
+
+def test_stripes_stay_stripes():
+    """Oblique stripes: three pixels further along a stripe the grey is the same, but where a stripe ends."""
+    y, x = np.mgrid[:24, :24]
+    wave = 0.5 + 0.5 * np.sin((y + x) * 2 * np.pi / 12)
+    exemplars = np.broadcast_to(wave[None, None, :, :, None], (2, 2, 24, 24, 3)).astype(np.float32)
+    image = np.asarray(synthesize(jax.random.key(0), exemplars, size=40))[..., 0]
+    along = np.abs(image[:, :-3, 3:] - image[:, 3:, :-3]).mean()  # down 3 and left 3: the same stripe
+    across = np.abs(image[:, :-3, :-3] - image[:, 3:, 3:]).mean()  # down 3 and right 3: half a period away
+    assert along < 0.6 * across
+
+
+def test_neighbours_come_from_neighbours():
+    """Coherence: most pixels continue the pixel on their left, which chance would do for one in a thousand."""
+    exemplars = noise()
+    _, sources = synthesize(jax.random.key(0), exemplars, size=40, return_sources=True)
+    step = np.diff(np.asarray(sources)[0], axis=1)
+    assert (step == np.array([0, 0, 1])).all(-1).mean() > 0.6
+
+
+def test_levels_of_the_papers_size():
+    levels = synthesis.plan(synthesis.QUALITIES["standard"], 224, (96, 96))
+    assert [level.spacing for level in levels] == [16, 8, 4, 2, 1]
+    assert [level.passes for level in levels] == [3, 3, 3, 2, 1]
+    assert [level.spacing for level in synthesis.plan(synthesis.QUALITIES["standard"], 32, (14, 14))] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("exemplars", "options", "names"),
+    [
+        (np.zeros((1, 2, 16, 16, 3), np.uint8), {}, "uint8"),
+        (np.zeros((2, 16, 16, 3), np.float32), {}, r"\(2, 16, 16, 3\)"),
+        (np.zeros((1, 2, 16, 16, 1), np.float32), {}, "exemplars"),
+        (np.zeros((1, 2, 3, 16, 3), np.float32), {}, "sides"),
+        (np.zeros((0, 2, 16, 16, 3), np.float32), {}, "exemplars"),
+        (np.zeros((1, 2, 16, 16, 3), np.float32), {"size": 0}, "size"),
+        (np.zeros((1, 2, 16, 16, 3), np.float32), {"size": 32.0}, "size"),
+        (np.zeros((1, 2, 16, 16, 3), np.float32), {"quality": "best"}, "standard"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(exemplars, options, names):
+    with pytest.raises(UserError, match=names) as error:
+        synthesize(jax.random.key(0), exemplars, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_a_key_per_image_or_one():
+    with pytest.raises(UserError, match="key"):
+        synthesize(jax.random.split(jax.random.key(0), 3), noise(2))
