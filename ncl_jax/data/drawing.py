@@ -87,7 +87,9 @@ def _colours(r: np.ndarray) -> np.ndarray:
     """Two texture colours and a background `[3 3]` in [0, 1], apart in luma, so that grayscale keeps both cues."""
     dark = 0.08 + 0.14 * r[0]
     lumas = np.array([dark, dark + 0.27 + 0.08 * r[1], dark + 0.58 + 0.10 * r[2]])
-    order = [(0, 2, 1), (2, 0, 1), (0, 1, 2), (1, 0, 2), (1, 2, 0), (2, 1, 0)][int(r[3] * 6)]
+    # The background lies between the texture's colours: either cue alone can be learnt, and neither is drowned. With
+    # the background as the darkest or brightest, the outline stands out and networks prefer it to the texture.
+    order = (0, 2, 1) if r[3] < 0.5 else (2, 0, 1)
     hue, chroma = 2 * np.pi * r[4:7], 0.15 + 0.45 * r[7:10]
     colour = np.cos(hue[:, None] - np.array([0.0, 2.0943951, 4.1887902])) * chroma[:, None] * 0.6
     colour -= (colour @ LUMA)[:, None]
