@@ -30,7 +30,7 @@ def write(config: Config, path: Path | str, *, rows: int = 6) -> None:
     if views["non_semantic"] is not None:
         columns += list(np.moveaxis(np.asarray(views["non_semantic"]), 1, 0))
     titles = ["query", "key"]
-    titles += [f"{kind}, α {s.alpha:g}" for kind, s in config.negatives.items() for _ in range(s.num)]
+    titles += [f"{kind}, alpha {s.alpha:g}" for kind, s in config.negatives.items() for _ in range(s.num)]
     tiles = [np.asarray(views_lib.denormalize(column)) for column in columns]
     grid(tiles, titles).save(path)
 

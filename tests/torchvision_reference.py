@@ -16,7 +16,7 @@ _declared = []  # a torch.library.Library withdraws its declarations when it is 
 
 
 def import_torchvision():
-    """The `torchvision` module with `models`, `transforms.functional` and `transforms.v2`; skips the test without it."""
+    """The `torchvision` module with `models` and both kinds of `transforms`; skips the test without it."""
     torch = pytest.importorskip("torch")
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:

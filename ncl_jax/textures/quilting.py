@@ -98,7 +98,7 @@ def _one(key, image, low, high, overlap):
     upper = flat[line(jnp.arange(rows - 1)[:, None, None], pitch + here[None, :, None], across[None, None, :])]
     lower = flat[line(jnp.arange(1, rows)[:, None, None], here[None, :, None], across[None, None, :])]
     error = jnp.sum((upper - lower) ** 2, axis=-1).astype(jnp.float32)
-    cuts_down = jnp.pad(jnp.moveaxis(_cut(jnp.moveaxis(error, 2, 0).swapaxes(1, 1)), 0, 1), ((1, 0), (0, 0)))
+    cuts_down = jnp.pad(jnp.moveaxis(_cut(jnp.moveaxis(error, 2, 0)), 0, 1), ((1, 0), (0, 0)))
 
     row, down = jnp.divmod(jnp.arange(height), pitch)
     row, down = row[:, None], down[:, None]

@@ -1,0 +1,81 @@
+"""Texture negatives made on the fly: a texture of two patches of the image, seen as the query is (paper, section 3.1)."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, Num
+
+from ncl_jax import config as config_lib
+from ncl_jax.augment import views as augment_views
+from ncl_jax.errors import UserError
+from ncl_jax.negatives.query_view import as_query
+from ncl_jax.textures import synthesize
+
+NEEDS = ("source",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    alpha: float = config_lib.option(2.0, low=0.0)  # scales the similarity inside the exponent
+    num: int = config_lib.option(1, low=1)  # negatives per query, each of its own patches
+    quality: str = config_lib.option("fast", choices=("standard", "fast", "draft"))
+    exemplars: int = config_lib.option(2, low=1, high=16)  # patches: the first one central, the others at random
+    exemplar_size: int | None = config_lib.option(None, low=4)  # pixels; None: 96 at 224, in proportion
+
+    def check(self, config: config_lib.Config) -> None:
+        if self.exemplar_size is not None and self.exemplar_size > config.data.image_size:
+            raise UserError(
+                f"config.negatives.texture.exemplar_size = {self.exemplar_size}: a patch is larger than the image "
+                f"(config.data.image_size = {config.data.image_size})"
+            )
+
+
+def generate(
+    key: Key[Array, ""], views: Mapping[str, Any], settings: Settings, recipe: augment_views.Recipe
+) -> Float[Array, "b m s s 3"]:
+    """Textures of patches of `views["source"]`, cropped and augmented as the query was.
+
+    Image i uses `fold_in(key, i)`.
+    """
+    source = views["source"]
+    batch, size = source.shape[:2]
+    side = settings.exemplar_size or exemplar_side(size)
+    keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(key, i), settings.num))(jnp.arange(batch))
+    repeated = jnp.repeat(source, settings.num, axis=0)
+    cut_keys, synthesis_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys.reshape(-1)), 1, 0)
+    patches = cut_exemplars(cut_keys, repeated, count=settings.exemplars, side=side)
+    textures = synthesize(synthesis_keys, patches, size=size, quality=settings.quality)
+    return as_query(textures.reshape(batch, settings.num, *textures.shape[1:]), views, recipe)
+
+
+def exemplar_side(size: int) -> int:
+    """The paper's 96 px at 224, in proportion, and at least 4 px."""
+    return max(4, round(size * 96 / 224))
+
+
+def cut_exemplars(
+    keys: Key[Array, " b"], images: Num[Array, "b h w c"], *, count: int, side: int
+) -> Float[Array, "b e side side c"]:
+    """Square patches of each image: the first from its centre, the others from uniformly random places.
+
+    Args:
+        images: uint8, or float in [0, 1]; each side at least `side`.
+
+    Returns:
+        float32 in [0, 1].
+    """
+    images = augment_views.to_unit(images)
+    height, width, channels = images.shape[1:]
+
+    def cut(image, corner):
+        return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (side, side, channels))
+
+    def of_image(key, image):
+        room = jnp.array([height - side, width - side])
+        corners = jax.random.randint(key, (count, 2), 0, room[None, :] + 1).at[0].set(room // 2)
+        return jax.vmap(cut, in_axes=(None, 0))(image, corners)
+
+    return jax.vmap(of_image)(keys, images)
