@@ -10,7 +10,7 @@ def get_config(variant: str | None = None) -> ConfigDict:
     config.data = {"name": "imagenet2012", "train_split": "train", "test_split": "validation", "image_size": 224}
     config.model = {"name": "resnet50", "bn_groups": 8, "dtype": "bfloat16"}
     config.method = {"name": "moco", "momentum": 0.999, "queue_size": 65536}
-    config.negatives = {"patch": {"alpha": 2.0, "patch_size": (16, 72)}}
+    config.negatives = {"patch": {"alpha": 2.0}}
     config.optim = {"learning_rate": 0.03}
     config.evaluation = {"probe": "augmented", "resize": 256}
     return config

@@ -12,7 +12,7 @@ def get_config(variant: str | None = None) -> ConfigDict:
     config.data = {"name": "imagenette/160px-v2", "train_split": "train", "test_split": "validation", "image_size": 128}
     config.model = {"name": "resnet18", "bn_groups": 8, "dtype": "bfloat16"}
     config.method = {"name": "moco", "momentum": 0.99, "queue_size": 4096}
-    config.negatives = {} if variant == "baseline" else {"patch": {"alpha": 2.0, "patch_size": (9, 41)}}
+    config.negatives = {} if variant == "baseline" else {"patch": {"alpha": 2.0}}
     config.optim = {"learning_rate": 0.06, "per_256": True, "weight_decay": 5e-4}
     config.evaluation = {"every_epochs": 20, "resize": 146}
     return config

@@ -14,7 +14,7 @@ def get_config(variant: str | None = None) -> ConfigDict:
     config.augment = {"recipe": "moco_v2", "blur_probability": 0.0}  # at this size a blur leaves nothing
     config.model = {"name": "resnet18", "stem": "small", "bn_groups": 8, "dtype": "bfloat16"}
     config.method = {"name": "moco", "momentum": 0.99, "queue_size": 16384}
-    config.negatives = {} if variant == "baseline" else {"patch": {"alpha": 2.0, "patch_size": (5, 21)}}
+    config.negatives = {} if variant == "baseline" else {"patch": {"alpha": 2.0}}
     config.optim = {"learning_rate": 0.06, "per_256": True, "weight_decay": 5e-4}
     config.evaluation = {"every_epochs": 10, "resize": 64}
     return config

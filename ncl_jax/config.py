@@ -9,23 +9,18 @@ import dataclasses
 import difflib
 import importlib.util
 import json
-import types
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ncl_jax import schema
 from ncl_jax.errors import UserError
+from ncl_jax.schema import option
 
 # Settings classes of the open families. `ncl_jax.methods` and `ncl_jax.negatives` fill these from their registries,
 # so that a new method or negative brings its own keys and this file stays as it is.
 METHODS: dict[str, type] = {}
 NEGATIVES: dict[str, type] = {}
-
-
-def option(default, *, low=None, above=None, high=None, choices=None):
-    """A dataclass field with its range: `low` and `high` are inclusive, `above` is exclusive."""
-    return dataclasses.field(default=default, metadata={"low": low, "above": above, "high": high, "choices": choices})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,15 +188,15 @@ def parse(raw: Mapping[str, Any]) -> Config:
     method = dict(method)
     name = method.pop("name", "moco")
     if name not in METHODS:
-        raise UserError(f"config.method.name = {name!r}: unknown; {_nearest(str(name), METHODS)}")
+        raise UserError(f"config.method.name = {name!r}: unknown; {schema.nearest(str(name), METHODS)}")
     negatives = {}
     for kind, settings in _named(raw.pop("negatives", {}), "negatives").items():
         if kind not in NEGATIVES:
-            raise UserError(f"config.negatives.{kind}: unknown kind; {_nearest(kind, NEGATIVES)}")
+            raise UserError(f"config.negatives.{kind}: unknown kind; {schema.nearest(kind, NEGATIVES)}")
         if settings is not None:  # None switches off a kind that the file has
-            negatives[kind] = _section(NEGATIVES[kind], settings, f"negatives.{kind}")
-    parsed_method = _section(METHODS[name], method, "method")
-    config = _section(Config, raw, "", {"method": parsed_method, "negatives": negatives})
+            negatives[kind] = schema.section(NEGATIVES[kind], settings, f"negatives.{kind}")
+    parsed_method = schema.section(METHODS[name], method, "method")
+    config = schema.section(Config, raw, "", {"method": parsed_method, "negatives": negatives})
     _check_pairs(config)
     return config
 
@@ -245,66 +240,6 @@ def _named(value: Any, key: str) -> dict[str, Any]:
     if isinstance(value, (tuple, list)) and all(isinstance(v, str) for v in value):
         return {name: {} for name in value}
     raise UserError(f"config.{key} = {value!r}: give names or sections, e.g. ('patch',)")
-
-
-def _section(schema: type, raw: Any, path: str, ready: Mapping[str, Any] | None = None) -> Any:
-    """An instance of the dataclass `schema` from the dict `raw`; `ready` holds fields that are parsed already."""
-    if not isinstance(raw, Mapping):
-        raise UserError(f"config.{path} = {raw!r}: is a section; set one of its keys")
-    fields = {f.name: f for f in dataclasses.fields(schema)}
-    types_ = typing.get_type_hints(schema)
-    values = dict(ready or {})
-    for key, value in raw.items():
-        dotted = f"{path}.{key}" if path else key
-        if key not in fields:
-            raise UserError(f"config.{dotted}: unknown key; {_nearest(key, fields)}")
-        if dataclasses.is_dataclass(types_[key]):
-            values[key] = _section(types_[key], value, dotted)  # pyright: ignore[reportArgumentType]
-        else:
-            values[key] = _value(types_[key], value, fields[key].metadata, dotted)
-    return schema(**values)
-
-
-def _value(kind: Any, value: Any, limits: Mapping[str, Any], path: str) -> Any:
-    """`value` as `kind` (int to float and list to tuple are the only conversions), inside its limits."""
-    if isinstance(kind, types.UnionType):
-        if value is None and type(None) in kind.__args__:
-            return None
-        kind = next(k for k in kind.__args__ if k is not type(None))
-    wrong = UserError(f"config.{path} = {value!r}: expected {_type_name(kind)}")
-    if typing.get_origin(kind) is tuple:
-        if not isinstance(value, (tuple, list)) or isinstance(value, str):
-            raise wrong
-        inner = typing.get_args(kind)
-        if inner[-1] is not Ellipsis and len(inner) != len(value):
-            raise wrong
-        result = tuple(_value(inner[0], v, limits, path) for v in value)
-        if len(inner) == 2 and inner[-1] is not Ellipsis and result[0] > result[1]:
-            raise UserError(f"config.{path} = {value!r}: the first value is above the second")
-        return result
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if type(value) is not kind:
-        raise wrong
-    if limits.get("choices") and value not in limits["choices"]:
-        raise UserError(f"config.{path} = {value!r}: {_nearest(str(value), limits['choices'])}")
-    for name, sign, bad in (
-        ("low", "at least", lambda v, limit: not v >= limit),
-        ("above", "above", lambda v, limit: not v > limit),
-        ("high", "at most", lambda v, limit: not v <= limit),
-    ):
-        if limits.get(name) is not None and bad(value, limits[name]):
-            raise UserError(f"config.{path} = {value!r}: must be {sign} {limits[name]}")
-    return value
-
-
-def _type_name(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
-
-
-def _nearest(key: str, known: typing.Iterable[str]) -> str:
-    near = difflib.get_close_matches(key, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else f"one of {', '.join(sorted(known))}"
 
 
 def _check_pairs(config: Config) -> None:

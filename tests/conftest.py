@@ -1,7 +1,14 @@
 """Every test sees 8 simulated CPU devices and strict dtype and rank promotion."""
 
-import os
+# ruff: noqa: E402  (the environment is set before jax is imported)
 
+import os
+import tempfile
+
+# Many tests compile the same step: once is enough, for their subprocesses too.
+_cache = tempfile.TemporaryDirectory(prefix="ncl_jax_tests_", ignore_cleanup_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

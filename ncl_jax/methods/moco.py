@@ -13,17 +13,18 @@ from ncl_jax import losses, models
 from ncl_jax.errors import UserError
 from ncl_jax.methods import contract
 from ncl_jax.methods.contract import Tree
+from ncl_jax.schema import option
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    temperature: float = config_lib.option(0.2, above=0.0)
-    momentum: float = config_lib.option(0.999, low=0.0, high=1.0)  # of the EMA key encoder
-    queue_size: int = config_lib.option(16384, low=1)  # keys of earlier batches
-    hidden_dim: int = config_lib.option(2048, low=1)  # of the projection head
-    embedding_dim: int = config_lib.option(128, low=1)
+    temperature: float = option(0.2, above=0.0)
+    momentum: float = option(0.999, low=0.0, high=1.0)  # of the EMA key encoder
+    queue_size: int = option(16384, low=1)  # keys of earlier batches
+    hidden_dim: int = option(2048, low=1)  # of the projection head
+    embedding_dim: int = option(128, low=1)
     symmetric: bool = False  # each view is once the query; queue gets both views' keys
-    non_semantic_encoder: str = config_lib.option("target", choices=("target", "online"))  # online: with gradient
+    non_semantic_encoder: str = option("target", choices=("target", "online"))  # online: with gradient
 
     def check(self, config: config_lib.Config) -> None:
         keys = config.batch * (2 if self.symmetric else 1)

@@ -9,18 +9,19 @@ from jaxtyping import Array, Float, Int, Key
 
 from ncl_jax import config as config_lib
 from ncl_jax.errors import UserError
+from ncl_jax.schema import option
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    alpha: float = config_lib.option(2.0, low=0.0)  # scales the similarity inside the exponent
-    num: int = config_lib.option(1, low=1)  # negatives per query
-    patch_size: tuple[int, int] = config_lib.option((16, 72), low=1)  # pixels of the view, both ends included
+    alpha: float = option(2.0, low=0.0)  # scales the similarity inside the exponent
+    num: int = option(1, low=1)  # negatives per query
+    patch_size: tuple[int, int] | None = option(None, low=1)  # pixels, inclusive; None: 16 to 72 at 224 px, scaled
     rotate: bool = False  # turn each patch by a random multiple of 90 degrees
     flip: bool = False  # mirror each patch with probability 1/2
 
     def check(self, config: config_lib.Config) -> None:
-        if self.patch_size[1] > config.data.image_size:
+        if self.patch_size and self.patch_size[1] > config.data.image_size:
             raise UserError(
                 f"config.negatives.patch.patch_size = {self.patch_size}: a patch is larger than the image "
                 f"(config.data.image_size = {config.data.image_size})"
@@ -33,11 +34,16 @@ def generate(key: Key[Array, ""], views: dict, settings: Settings, recipe: objec
     return patch_negatives(
         key,
         views["query"],
-        patch_size=settings.patch_size,
+        patch_size=settings.patch_size or scaled_sides(views["query"].shape[1]),
         num=settings.num,
         rotate=settings.rotate,
         flip=settings.flip,
     )
+
+
+def scaled_sides(side: int) -> tuple[int, int]:
+    """The paper's patch sides, 16 to 72 of 224 pixels, for images of another side."""
+    return max(1, round(16 * side / 224)), max(1, round(72 * side / 224))
 
 
 def patch_negatives(

@@ -1,0 +1,120 @@
+"""Configs: every shipped file is good, every mistake is one line that names the key and the fix."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from ncl_jax import config, methods, negatives
+from ncl_jax.errors import UserError
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+SHIPPED = sorted(str(path) for path in CONFIGS.glob("*.py"))
+
+
+def variants(path):
+    source = config.importlib.util.spec_from_file_location("c", path)
+    module = config.importlib.util.module_from_spec(source)
+    source.loader.exec_module(module)
+    return [path, *(f"{path}:{name}" for name in getattr(module, "VARIANTS", ()))]
+
+
+@pytest.mark.parametrize("path", [v for p in SHIPPED for v in variants(p)], ids=lambda p: Path(p).name)
+def test_every_shipped_config_is_good_and_survives_json(path):
+    loaded = config.load(path)
+    assert dataclasses.is_dataclass(loaded)
+    again = config.parse(json.loads(json.dumps(config.to_dict(loaded))))
+    assert again == loaded
+
+
+def test_the_paper_is_the_default():
+    paper = config.load(str(CONFIGS / "imagenet100_moco_patch.py"))
+    assert isinstance(paper.method, methods.moco.Settings)
+    assert (paper.learning_rate, paper.batch, paper.epochs) == (0.03, 128, 200)
+    assert (paper.method.temperature, paper.method.momentum, paper.method.queue_size) == (0.2, 0.999, 16384)
+    assert paper.negatives == {"patch": negatives.patch.Settings(alpha=2.0, num=1)}
+    ifm = config.load(str(CONFIGS / "imagenet100_moco_patch.py:ifm"))
+    assert (ifm.learning_rate, ifm.batch, ifm.method.momentum, ifm.method.queue_size) == (0.8, 512, 0.99, 65536)
+
+
+def test_overrides_are_typed_and_reach_absent_keys():
+    loaded = config.load(
+        SHIPPED[0],
+        {"optim.learning_rate": "1", "negatives.patch.patch_size": "(4, 8)", "seed": "3", "optim.per_256": "true"},
+    )
+    assert loaded.optim.learning_rate == 1.0
+    assert isinstance(loaded.optim.learning_rate, float)
+    assert loaded.negatives["patch"].patch_size == (4, 8)
+    assert (loaded.seed, loaded.optim.per_256) == (3, True)
+    assert config.load(SHIPPED[0], {"negatives.patch": "None"}).negatives == {}
+    assert list(config.load(SHIPPED[0], {"negatives": "('patch',)"}).negatives) == ["patch"]
+
+
+def test_learning_rate_per_256_images():
+    loaded = config.parse({"batch": 512, "optim": {"learning_rate": 0.1, "per_256": True}})
+    assert loaded.learning_rate == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"optim.learning_rat": "1"}, r"^config\.optim\.learning_rat: unknown key; did you mean 'learning_rate'\?$"),
+        ({"method.queue": "1"}, r"config\.method\.queue: unknown key; did you mean 'queue_size'"),
+        ({"method.name": "moc"}, r"config\.method\.name = 'moc': unknown; did you mean 'moco'"),
+        ({"negatives.pach.alpha": "1"}, r"config\.negatives\.pach: unknown kind; did you mean 'patch'"),
+        ({"negatives.patch.alpha": "'a'"}, r"config\.negatives\.patch\.alpha = 'a': expected float"),
+        ({"batch": "1.5"}, r"config\.batch = 1\.5: expected int"),
+        ({"batch": "True"}, r"config\.batch = True: expected int"),
+        ({"batch": "0"}, r"config\.batch = 0: must be at least 1"),
+        ({"optim.learning_rate": "0"}, r"config\.optim\.learning_rate = 0\.0: must be above 0"),
+        ({"optim.learning_rate": "nan"}, r"config\.optim\.learning_rate = 'nan': expected float"),
+        ({"model.name": "resnet51"}, r"config\.model\.name = 'resnet51': did you mean 'resnet50'"),
+        ({"model": "3"}, r"config\.model = 3: is a section"),
+        ({"batch.size": "3"}, r"config\.batch\.size: batch is a value, not a section"),
+        ({"augment.crop_scale": "(0.5, 0.2)"}, r"config\.augment\.crop_scale = .* the first value is above the second"),
+        ({"augment.crop_scale": "(0.5, 0.6, 1.0)"}, r"config\.augment\.crop_scale = .*expected tuple"),
+        ({"method.queue_size": "100"}, r"config\.method\.queue_size = 100: is no multiple of the 128 keys of a step"),
+        (
+            {"method.symmetric": "True", "method.queue_size": "128"},
+            r"queue_size = 128: is no multiple of the 256 keys .* both views",
+        ),
+        ({"model.bn_groups": "7"}, r"config\.model\.bn_groups = 7: does not divide config\.batch = 128"),
+        ({"negatives.patch.patch_size": "(3, 40)"}, r"patch_size = \(3, 40\): a patch is larger than the image .*= 32"),
+        ({"evaluation.resize": "16"}, r"config\.evaluation\.resize = 16: is below config\.data\.image_size = 32"),
+        ({"optim.warmup_epochs": "99"}, r"config\.optim\.warmup_epochs = 99\.0: not below config\.epochs"),
+    ],
+)
+def test_a_mistake_is_one_line(overrides, message):
+    with pytest.raises(UserError, match=message) as error:
+        config.load(str(CONFIGS / "demo.py"), overrides)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("configs/dem.py", r"no such file; did you mean configs/demo\.py"),
+        ("configs/demo.py:big", r"unknown variant; known: baseline"),
+        ("configs/smoke.py:big", r"unknown variant; known: none"),
+    ],
+)
+def test_a_missing_file_or_variant_is_one_line(path, message, monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)
+    with pytest.raises(UserError, match=message):
+        config.load(path)
+
+
+def test_a_broken_file_names_its_error(tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text("1 / 0")
+    with pytest.raises(UserError, match=r"broken\.py: ZeroDivisionError"):
+        config.load(str(path))
+    path.write_text("x = 1")
+    with pytest.raises(UserError, match="defines no get_config"):
+        config.load(str(path))
+
+
+def test_difference_names_what_changed():
+    old, new = {"a": {"b": 1, "c": 2}}, {"a": {"b": 3, "c": 2}, "d": 4}
+    assert config.difference(old, new) == ["a.b: 1 -> 3", "d: (absent) -> 4"]
