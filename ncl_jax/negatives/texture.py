@@ -1,4 +1,4 @@
-"""Texture negatives made on the fly: a texture of two patches of the image, seen as the query is (paper, section 3.1)."""
+"""Texture negatives made on the fly: textures of patches of the image, seen as the query is (paper, section 3.1)."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -28,6 +28,7 @@ def generate(
     textures = views["texture"]
     if textures.shape[1] < settings.num:
         raise UserError(
-            f"config.negatives.texture_dataset.num = {settings.num}: the texture dataset has {textures.shape[1]} per image"
+            f"config.negatives.texture_dataset.num = {settings.num}: "
+            f"the texture dataset has {textures.shape[1]} per image"
         )
     return as_query(textures[:, : settings.num], views, recipe)

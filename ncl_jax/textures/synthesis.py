@@ -8,6 +8,7 @@ places. Sources are positions in the exemplars; an output pixel is its source pi
 import dataclasses
 import functools
 import math
+from typing import Literal, overload
 
 import jax
 import jax.numpy as jnp
@@ -78,6 +79,28 @@ def plan(quality: Quality, size: int, sides: tuple[int, int]) -> tuple[Level, ..
         )
         first //= 2
     return tuple(levels)
+
+
+@overload
+def synthesize(
+    key: Key[Array, "..."],
+    exemplars: Float[Array, "b e h w c"],
+    *,
+    size: int = ...,
+    quality: str = ...,
+    return_sources: Literal[False] = ...,
+) -> Float[Array, "b size size c"]: ...
+
+
+@overload
+def synthesize(
+    key: Key[Array, "..."],
+    exemplars: Float[Array, "b e h w c"],
+    *,
+    size: int = ...,
+    quality: str = ...,
+    return_sources: Literal[True],
+) -> tuple[Float[Array, "b size size c"], Int[Array, "b size size 3"]]: ...
 
 
 def synthesize(
