@@ -12,11 +12,13 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from ncl_jax.errors import UserError
+from ncl_jax.evaluation import lbfgs
 from ncl_jax.evaluation.knn import check_labels
 
-_PENALTIES = tuple(float(p) for p in np.logspace(-6, -1, 6))  # L2 on the weights, relative to the mean loss
+_PENALTIES = tuple(float(p) for p in np.logspace(-6, 0, 7))  # L2 on the weights, relative to the mean loss
 _STEPS = 200  # L-BFGS iterations at most
 _TOLERANCE = 1e-5  # of the gradient's largest entry
+_CHUNK = 65536  # examples whose scores exist at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,51 +64,57 @@ def fit(
     mean, scale = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
     x = jnp.asarray((features - mean) / scale, jnp.float32)
     y = jnp.asarray(labels, jnp.int32)
-    best = penalties[0]
+    penalties = tuple(sorted(penalties, reverse=True))
+    start = jnp.zeros((x.shape[1] + 1, num_classes))
+    best = 0
     if len(penalties) > 1:
         order = np.random.default_rng(seed).permutation(len(labels))
         held, kept = order[: len(order) // 5], order[len(order) // 5 :]
-        # Weights of zero leave the held-out examples out and keep one shape, hence one program, for both solutions.
+        # Weights of zero leave the held-out examples out: the shapes stay those of the training set.
         weights = jnp.zeros(len(labels)).at[kept].set(1.0)
-        kernels, biases = _solve(x, y, weights, jnp.asarray(penalties), num_classes)
-        scores = jnp.einsum("nd,pdc->pnc", x[held], kernels) + biases[:, None, :]
-        accuracy = np.asarray(jnp.mean(jnp.argmax(scores, axis=-1) == y[held][None, :], axis=1))
-        # Among equals the strongest penalty: it leans least on single examples.
-        best = penalties[len(penalties) - 1 - int(np.argmax(accuracy[::-1]))]
-    kernels, biases = _solve(x, y, jnp.ones(len(labels)), jnp.asarray([best]), num_classes)
-    return Probe(np.asarray(kernels[0]), np.asarray(biases[0]), mean, scale, best)
+        solutions = _solve(x, y, weights, jnp.asarray(penalties), start, num_classes)
+        held_x, held_y = np.asarray(x[held]), labels[held]
+        right = [np.mean(np.argmax(held_x @ p[:-1] + p[-1], axis=1) == held_y) for p in np.asarray(solutions)]
+        best = int(np.argmax(right))  # among equals the strongest penalty: it leans least on single examples
+        start = solutions[best]
+    solution = np.asarray(_solve(x, y, jnp.ones(len(labels)), jnp.asarray([penalties[best]]), start, num_classes)[0])
+    return Probe(solution[:-1], solution[-1], mean, scale, penalties[best])
 
 
 @partial(jax.jit, static_argnames="num_classes")
-def _solve(x, y, weights, penalties, num_classes):
-    """Kernels `[p d c]` and biases `[p c]`, one problem for each penalty."""
+def _solve(x, y, weights, penalties, start, num_classes):
+    """Parameters `[p d+1 c]` (kernel, then bias), one problem for each of the falling penalties."""
     weights = weights / jnp.sum(weights)
-    solver = optax.lbfgs()
+    chunks = -(-len(x) // _CHUNK)
+    fill = chunks * _CHUNK - len(x) if chunks > 1 else 0  # scores of all of ImageNet at once would not fit
+    x, y, weights = (jnp.pad(a, ((0, fill), *((0, 0),) * (a.ndim - 1))).reshape(chunks, -1, *a.shape[1:])
+                     for a in (x, y, weights))  # fmt: skip
 
-    def problem(penalty):
-        def loss(params):
-            kernel, bias = params
-            each = optax.softmax_cross_entropy_with_integer_labels(x @ kernel + bias[None, :], y)
-            return jnp.sum(weights * each) + 0.5 * penalty * jnp.sum(jnp.square(kernel))
+    def solve_next(flat, penalty):
+        def value_and_grad(flat):
+            params = flat.reshape(-1, num_classes)
+            kernel, bias = params[:-1], params[-1]
 
-        value_and_grad = optax.value_and_grad_from_state(loss)
+            def add(carry, part):
+                x, y, weights = part
+                scores = jnp.matmul(x, kernel, precision="highest") + bias[None, :]
+                shares = jax.nn.log_softmax(scores)
+                truth = jax.nn.one_hot(y, num_classes)
+                error = weights[:, None] * (jnp.exp(shares) - truth)
+                value, to_kernel, to_bias = carry
+                value -= jnp.sum(weights[:, None] * truth * shares)
+                return (value, to_kernel + jnp.matmul(x.T, error, precision="highest"), to_bias + error.sum(0)), None
 
-        def unsolved(carry):
-            step, _, _, gradient = carry
-            return (step < _STEPS) & (gradient > _TOLERANCE)
+            zero = jnp.zeros(()), 0 * kernel, 0 * bias
+            (value, to_kernel, to_bias), _ = jax.lax.scan(add, zero, (x, y, weights))
+            value += 0.5 * penalty * jnp.sum(jnp.square(kernel))
+            return value, jnp.concatenate([to_kernel + penalty * kernel, to_bias[None]]).ravel()
 
-        def advance(carry):
-            step, params, state, _ = carry
-            value, grad = value_and_grad(params, state=state)
-            updates, state = solver.update(grad, state, params, value=value, grad=grad, value_fn=loss)
-            size = jnp.maximum(*(jnp.max(jnp.abs(leaf)) for leaf in grad))
-            return step + 1, optax.apply_updates(params, updates), state, size
+        flat = lbfgs.minimise(value_and_grad, flat, steps=_STEPS, tolerance=_TOLERANCE)
+        return flat, flat.reshape(-1, num_classes)
 
-        start = jnp.zeros((x.shape[1], num_classes)), jnp.zeros(num_classes)
-        return jax.lax.while_loop(unsolved, advance, (0, start, solver.init(start), jnp.inf))[1]
-
-    # One after another inside one program: under vmap every problem would take the steps of the slowest.
-    return jax.lax.map(problem, penalties)
+    # One after another, each from the solution of the stronger penalty: near by, so it takes few steps.
+    return jax.lax.scan(solve_next, start.ravel(), penalties)[1]
 
 
 def fit_augmented(
