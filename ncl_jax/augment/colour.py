@@ -5,6 +5,7 @@ Planar means `[... 3 h w]`: the colour arithmetic then runs over long rows inste
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
