@@ -74,7 +74,7 @@ def extract(
     if not rows or not sum(len(r["features"]) for r in rows):
         raise UserError("features: the dataset gave no images; check its name and split")
     result = {name: np.concatenate([r[name] for r in rows]) for name in rows[0]}
-    bad = ~np.isfinite(result["features"]).all(axis=1)
+    bad = np.asarray(~np.isfinite(result["features"]).all(axis=1))
     if bad.any():
         raise UserError(
             f"features: {bad.sum()} of {len(bad)} images give values that are not finite; the encoder has diverged"

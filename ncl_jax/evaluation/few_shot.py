@@ -1,0 +1,46 @@
+"""Linear probes on a small part of the labels."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from ncl_jax.errors import UserError
+from ncl_jax.evaluation import linear_probe
+
+
+def balanced_subset(labels: Int[np.ndarray, " n"], share: float, *, seed: int = 0) -> Int[np.ndarray, " k"]:
+    """Sorted indices of `share` of the examples, equally many of each class (one at least), drawn by `seed`.
+
+    The smaller of two shares with one seed is part of the larger. Raises UserError for a share outside (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise UserError(f"few-shot share = {share}: must be above 0 and at most 1")
+    names, counts = np.unique(labels, return_counts=True)
+    each = max(1, round(share * len(labels) / len(names)))
+    order = np.random.default_rng(seed).permutation(len(labels))
+    chosen = [order[labels[order] == name][: min(each, count)] for name, count in zip(names, counts, strict=True)]
+    return np.sort(np.concatenate(chosen))
+
+
+def accuracies(
+    train: Mapping[str, np.ndarray],
+    test: Mapping[str, np.ndarray],
+    *,
+    num_classes: int,
+    shares: Sequence[float] = (0.01, 0.1),
+    seeds: Sequence[int] = (0, 1, 2),
+) -> dict[str, float]:
+    """Top-1 with 1 % and 10 % of the labels, the mean over draws: `{"top1_1%": …, "top1_10%": …}`.
+
+    `train` and `test` are dicts of `features.extract`.
+    """
+    result = {}
+    for share in shares:
+        scores = []
+        for seed in seeds:
+            part = balanced_subset(train["label"], share, seed=seed)
+            probe = linear_probe.fit(train["features"][part], train["label"][part], num_classes=num_classes, seed=seed)
+            scores.append(probe.accuracy(test["features"], test["label"]))
+        result[f"top1_{100 * share:g}%"] = float(np.mean(scores))
+    return result
