@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 
 def get_config(variant: str | None = None) -> ConfigDict:
     config = ConfigDict()
-    config.epochs = 2
+    config.epochs = 4
     config.batch = 32
     config.log_every = 2
     config.data = {
@@ -18,6 +18,6 @@ def get_config(variant: str | None = None) -> ConfigDict:
     config.model = {"name": "resnet10", "width": 0.125, "stem": "medium"}
     config.method = {"name": "moco", "queue_size": 128, "momentum": 0.9, "hidden_dim": 32, "embedding_dim": 16}
     config.negatives = {"patch": {}}
-    config.optim = {"learning_rate": 0.1}
-    config.evaluation = {"every_epochs": 1, "knn_k": 20, "resize": 32, "cue_conflict_split": "cue_conflict[:128]"}
+    config.optim = {"learning_rate": 0.05}
+    config.evaluation = {"every_epochs": 2, "knn_k": 20, "resize": 32, "cue_conflict_split": "cue_conflict[:128]"}
     return config

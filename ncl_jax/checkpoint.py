@@ -25,9 +25,9 @@ class Checkpoints:
         rules: list[Any] = [_policies.LatestN(keep)]
         if keep_every_steps:
             rules.append(_policies.EveryNSteps(keep_every_steps))
-        self._checkpointer = ocp.training.Checkpointer(
-            self.folder, preservation_policy=_policies.AnyPreservationPolicy(rules), cleanup_tmp_directories=True
-        )
+        policy: Any = _policies.AnyPreservationPolicy(rules)
+        folder: Any = self.folder
+        self._checkpointer = ocp.training.Checkpointer(folder, preservation_policy=policy, cleanup_tmp_directories=True)
         # Donated buffers of the next step may be the very memory that an asynchronous save still reads.
         self._copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
@@ -51,7 +51,8 @@ class Checkpoints:
 
     def notes(self, step: int | None = None) -> dict[str, Any]:
         """The JSON saved beside a checkpoint, the newest by default."""
-        return dict(self._checkpointer.metadata(step).custom_metadata or {})  # pyright: ignore[reportArgumentType]
+        saved: Any = self._checkpointer.metadata(step).custom_metadata
+        return dict(saved or {})
 
     def restore(self, abstract: Tree, sharding: Sharding) -> tuple[Tree, dict[str, Any]] | None:
         """The newest checkpoint that can be read, as (state, notes); None where there is none.

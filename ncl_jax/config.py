@@ -205,7 +205,7 @@ def to_dict(config: Config) -> dict[str, Any]:
     """The nested dict, defaults included, that `parse` turns into an equal config; JSON holds it."""
     result = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     names = {settings: name for name, settings in METHODS.items()}
-    result = {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in result.items()}
+    result = {k: dataclasses.asdict(v) if hasattr(v, "__dataclass_fields__") else v for k, v in result.items()}
     result["method"] = {"name": names[type(config.method)], **result["method"]}
     result["negatives"] = {kind: dataclasses.asdict(settings) for kind, settings in config.negatives.items()}
     return json.loads(json.dumps(result))

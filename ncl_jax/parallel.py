@@ -1,6 +1,8 @@
 """Devices: distributed start, the one-axis mesh, and how arrays lie on it."""
 
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -36,7 +38,7 @@ def _cluster_size() -> int:
     return 1
 
 
-def data_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """One axis over all devices. Auto axes: gathers and updates of sharded arrays stay allowed (DESIGN, 4)."""
     devices = jax.devices() if devices is None else devices
     return Mesh(np.array(devices), (DATA_AXIS,), axis_types=(AxisType.Auto,))

@@ -70,8 +70,11 @@ def test_eight_devices_move_no_images():
     run, current = make(8, **{"model.bn_groups": 8})
     program = run.lower(current, batch(0, permuted=True)).compile().as_text()
     collectives = re.findall(r"= (.*?) (all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(", program)
-    moved = [int(np.prod([int(n) for n in dims.split(",") if n])) for shape, _ in collectives
-             for dims in re.findall(r"\[([\d,]*)\]", shape)]
+    moved = [
+        int(np.prod([int(n) for n in dims.split(",") if n]))
+        for shape, _ in collectives
+        for dims in re.findall(r"\[([\d,]*)\]", shape)
+    ]
     assert moved, "embeddings of the keys must be gathered for the queue: the pattern above finds nothing"
     # The largest thing gathered is [b, d] (or its like): one image alone has 768 numbers, the batch 12,288.
     assert max(moved) <= 16 * 8 * 4

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -155,7 +156,8 @@ def _probe(
     @jax.jit
     def encode(variables: Variables, images: jax.Array, key: jax.Array) -> jax.Array:
         flips = jax.random.bernoulli(key, 0.5, (len(images),))[:, None, None, None]
-        return model.apply(variables, normalize(jax.numpy.where(flips, images[:, :, ::-1], images)), train=False)
+        flipped = jnp.where(flips, images[:, :, ::-1], images)
+        return jnp.asarray(model.apply(variables, normalize(flipped), train=False))
 
     keys = (jax.random.fold_in(jax.random.key(config.seed), step) for step in itertools.count())
     with prefetch.Prefetch(source, parallel.batch_sharding(mesh)) as batches:

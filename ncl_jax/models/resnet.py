@@ -108,7 +108,7 @@ class ResNet(nn.Module):
         x = conv(round(64 * self.width), side, stride, "conv1")(x)
         x = nn.relu(norm("bn1")(x))
         if pool:
-            x = nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])
+            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         for stage, blocks in enumerate(stages):
             for index in range(blocks):
                 stride = 2 if stage > 0 and index == 0 else 1

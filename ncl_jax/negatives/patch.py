@@ -5,6 +5,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key
 
 from ncl_jax import config as config_lib
@@ -76,7 +77,7 @@ def patch_negatives(
     if num < 1:
         raise UserError(f"patch_negatives: num = {num}, want at least 1")
     longest = max(images.shape[1:3])
-    if isinstance(patch_size, jax.core.Tracer):
+    if isinstance(patch_size, Tracer):
         grid = longest  # the smallest side is not known: room for patches of one pixel
     else:
         low, high = (int(side) for side in patch_size)

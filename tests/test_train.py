@@ -1,0 +1,198 @@
+"""A whole run on tiny data: what it leaves behind, and that nothing it survives changes a bit of the result."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from ncl_jax import config as config_lib
+from ncl_jax import main, parallel, train, workdir
+from ncl_jax.errors import UserError
+from ncl_jax.evaluation import protocol
+
+SMOKE = str(Path(__file__).parents[1] / "configs" / "smoke.py")
+STEPS_PER_EPOCH = 8
+
+
+@pytest.fixture(scope="module")
+def overrides(tmp_path_factory):
+    return {"data.data_dir": str(tmp_path_factory.mktemp("data"))}
+
+
+@pytest.fixture(scope="module")
+def config(overrides):
+    return config_lib.load(SMOKE, overrides)
+
+
+def flags(overrides):
+    return [f"--config.{key}={value}" for key, value in overrides.items()]
+
+
+@pytest.fixture(scope="module")
+def finished(overrides, tmp_path_factory):
+    """The workdir of an uninterrupted run by the command line."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    assert main.main(["pretrain", f"--config={SMOKE}", f"--workdir={folder}", *flags(overrides)]) == 0
+    return folder
+
+
+def state_of(config, folder):
+    mesh = parallel.data_mesh()
+    current = protocol.restore(config, Path(folder), mesh)
+    current = {"params": current.params, "extra": current.extra, "optimizer": current.optimizer, "probe": current.probe}
+    return {jax.tree_util.keystr(k): np.asarray(v) for k, v in jax.tree_util.tree_leaves_with_path(current)}
+
+
+def assert_same_bits(one, two):
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, two[name], err_msg=name)
+
+
+def rows(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_what_it_promises(finished, config):
+    names = {path.name for path in finished.iterdir()}
+    wanted = {"checkpoints", "config.json", "metrics.jsonl", "results.json", "negatives.png", "curves.png"}
+    assert wanted <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    results = json.loads((finished / "results.json").read_text())
+    assert 0 <= results["linear_top1"] <= 1
+    assert results["test_images"] == 128
+    assert sum(results["cue_conflict"][k] for k in ("shape", "texture", "other")) == pytest.approx(1)
+    logged = {name for row in rows(finished) for name in row}
+    assert logged >= {
+        *("loss", "chance_loss", "contrast_top1", "similarity_positive", "similarity_ns", "similarity_queue"),
+        *("feature_std", "effective_rank", "learning_rate", "images_per_second", "step_ms", "input_wait_share"),
+        *("skipped_records", "online_top1", "knn_top1"),
+    }
+    assert config_lib.parse(json.loads((finished / "config.json").read_text())) == config
+
+
+def test_the_loss_falls(finished):
+    """Below its value once the queue holds real keys, and below chance."""
+    losses = [row["loss"] for row in rows(finished) if "loss" in row]
+    assert np.mean(losses[-2:]) < losses[1]
+    assert losses[-1] < rows(finished)[0]["chance_loss"]
+
+
+def test_evaluate_repeats_the_numbers_from_the_checkpoint_alone(finished, capsys):
+    before = json.loads((finished / "results.json").read_text())
+    (finished / "results.json").unlink()
+    assert main.main(["evaluate", f"--workdir={finished}"]) == 0
+    assert json.loads((finished / "results.json").read_text()) == before
+    assert "shape bias" in capsys.readouterr().out
+
+
+def test_a_finished_run_started_again_only_evaluates(finished, config):
+    before = state_of(config, finished)
+    assert train.pretrain(config, str(finished)) is not None
+    assert_same_bits(before, state_of(config, finished))
+
+
+def test_stopped_in_mid_epoch_it_goes_on_to_the_same_bits(finished, config, tmp_path, monkeypatch, capsys):
+    stops = iter([5, 11])
+    stop_at = next(stops)
+    monkeypatch.setattr(train, "_agree_to_stop", lambda came, done: done == stop_at)
+    assert train.pretrain(config, str(tmp_path)) is None
+    assert "saved step 5 of" in capsys.readouterr().out
+    stop_at = next(stops)
+    assert train.pretrain(config, str(tmp_path)) is None
+    monkeypatch.undo()
+    results = train.pretrain(config, str(tmp_path))
+    assert results == json.loads((finished / "results.json").read_text())
+    assert_same_bits(state_of(config, finished), state_of(config, tmp_path))
+    steps = [row["step"] for row in rows(tmp_path) if "loss" in row]
+    assert steps == sorted(set(steps))
+
+
+def test_a_damaged_checkpoint_costs_only_itself(finished, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "_agree_to_stop", lambda came, done: done == STEPS_PER_EPOCH + 3)
+    assert train.pretrain(config, str(tmp_path)) is None
+    monkeypatch.undo()
+    newest = tmp_path / "checkpoints" / str(STEPS_PER_EPOCH + 3)
+    assert newest.is_dir()
+    for path in newest.rglob("d/*"):
+        path.write_bytes(b"garbage" * 20)
+    with pytest.warns(UserWarning, match=f"checkpoints/{STEPS_PER_EPOCH + 3} is damaged and set aside"):
+        train.pretrain(config, str(tmp_path))
+    assert_same_bits(state_of(config, finished), state_of(config, tmp_path))
+
+
+def test_sigterm_saves_and_says_how_to_go_on(overrides, tmp_path):
+    command = [sys.executable, "-m", "ncl_jax.main", "pretrain", f"--config={SMOKE}", f"--workdir={tmp_path}"]
+    command += [*flags(overrides), "--config.epochs=500"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ)
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and not (tmp_path / "metrics.jsonl").exists():
+        time.sleep(0.2)
+    while time.monotonic() < deadline and len(rows(tmp_path)) < 2:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert "the same command goes on from there" in output
+    assert any(path.name.isdigit() for path in (tmp_path / "checkpoints").iterdir())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(config, overrides, tmp_path, capsys):
+    arguments = ["pretrain", f"--config={SMOKE}", f"--workdir={tmp_path}", *flags(overrides)]
+    assert main.main([*arguments, "--config.optim.learning_rate=1e38"]) == 1
+    message = capsys.readouterr().err
+    assert "the loss is nan" in message
+    assert "last good checkpoint: none" in message
+
+
+def test_a_workdir_of_another_config_is_refused(finished, overrides, capsys):
+    arguments = ["pretrain", f"--config={SMOKE}", f"--workdir={finished}", *flags(overrides)]
+    assert main.main([*arguments, "--config.optim.learning_rate=0.5"]) == 1
+    assert "belongs to a run of another config (optim.learning_rate: " in capsys.readouterr().err
+
+
+def test_a_second_run_in_one_workdir_is_refused(config, tmp_path):
+    with workdir.claim(tmp_path, config), pytest.raises(UserError, match="another run is at work there"):
+        with workdir.claim(tmp_path, config):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "--workdir=/nowhere"], "holds no run"),
+        (["pretrain", "--config=nothing.py", "--workdir=x"], "no such file"),
+        (["pretrain", f"--config={SMOKE}", "--workdir=x", "--conf.a=1"], "unknown argument '--conf.a=1'"),
+        (["pretrain", f"--config={SMOKE}", "--workdir=x", "--config.data.name=folder:/nowhere"], "no such folder"),
+        (["pretrain", f"--config={SMOKE}", "--workdir=/proc/x"], "cannot be written"),
+        (
+            ["pretrain", f"--config={SMOKE}", "--workdir=x", "--config.batch=20", "--config.method.queue_size=40"],
+            "8 dev",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_no_work(arguments, message, overrides, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    extra = flags(overrides) if arguments[0] == "pretrain" else []
+    assert main.main([*arguments, *extra]) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_preview_writes_the_grid(overrides, tmp_path):
+    from PIL import Image
+
+    target = tmp_path / "grid.png"
+    assert main.main(["preview", f"--config={SMOKE}", f"--output={target}", *flags(overrides)]) == 0
+    image = Image.open(target)
+    assert image.width > 3 * 112
+    assert len(image.getcolors(2**20)) > 100
