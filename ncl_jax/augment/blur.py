@@ -1,41 +1,42 @@
-"""Gaussian blur as two small matrix products."""
+"""Gaussian blur."""
+
+import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-def gaussian_matrix(size: int, sigma: Float[Array, ""] | float) -> Float[Array, "size size"]:
-    """The matrix that blurs a signal of `size` samples with standard deviation `sigma` (samples, above 0).
-
-    The signal is continued by reflection without repeating its ends, as torchvision does, and the kernel is the
-    Gaussian itself, cut only at `size - 1` samples (further, reflection would need a second copy of the signal).
-    """
-    position = jnp.arange(size, dtype=jnp.float32)
-    last = size - 1
-
-    def density(distance: Float[Array, "size size"]) -> Float[Array, "size size"]:
-        inside = jnp.abs(distance) <= last
-        return jnp.where(inside, jnp.exp(-0.5 * jnp.square(distance / sigma)), 0.0)
-
-    target, source = position[:, None], position[None, :]
-    weights = (
-        density(target - source)
-        + jnp.where(source > 0, density(target + source), 0.0)
-        + jnp.where(source < last, density(2.0 * last - source - target), 0.0)
-    )
-    return weights / jnp.sum(weights, axis=1, keepdims=True)
+def gaussian_kernel(sigma: Float[Array, ""] | float, radius: int) -> Float[Array, " taps"]:
+    """The `2 radius + 1` weights of a Gaussian of standard deviation `sigma` (samples), of sum 1; 0 gives one tap."""
+    sigma = jnp.maximum(
+        jnp.asarray(sigma, jnp.float32), 1e-3
+    )  # so narrow that it is the identity, without dividing by 0
+    weights = jnp.exp(-0.5 * jnp.square(jnp.arange(-radius, radius + 1, dtype=jnp.float32) / sigma))
+    return weights / jnp.sum(weights)
 
 
-def blur(image: Float[Array, "3 h w"], sigma: Float[Array, ""] | float) -> Float[Array, "3 h w"]:
+def blur(
+    image: Float[Array, "3 h w"], sigma: Float[Array, ""] | float, *, max_sigma: float = 2.0
+) -> Float[Array, "3 h w"]:
     """A planar image blurred by a Gaussian of standard deviation `sigma` pixels, reflected at the border.
 
-    A `sigma` of 0 returns the image. MoCo's reference calls Pillow, whose GaussianBlur approximates this kernel by
-    three box filters; BYOL's and torchvision's kernel of 23 taps is this one cut at 11 pixels (5.5 sigma and more).
+    The reflection does not repeat the border's pixel. A `sigma` of 0 returns the image. The kernel ends at
+    `5 max_sigma`, or where the image has no more pixels to reflect. MoCo's reference calls Pillow, whose GaussianBlur
+    approximates this kernel by three box filters; BYOL's and torchvision's has 23 taps, which at sigma <= 2 is the
+    same to float precision.
+
+    Args:
+        sigma: pixels; may differ between the images of a vmap.
+        max_sigma: static; the largest sigma that occurs.
     """
-    _, height, width = image.shape
-    sigma = jnp.asarray(sigma, jnp.float32)
-    safe = jnp.maximum(sigma, 1e-3)  # so narrow that the matrix is the identity, without a division by 0
-    precision = jax.lax.Precision.HIGHEST  # accelerators round float32 products to 8 bits otherwise
-    rows = jnp.einsum("ij,cjw->ciw", gaussian_matrix(height, safe), image, precision=precision)
-    return jnp.einsum("ciw,jw->cij", rows, gaussian_matrix(width, safe), precision=precision)
+    radii = [min(side - 1, math.ceil(5.0 * max_sigma)) for side in image.shape[1:]]
+    for axis, radius in zip((1, 2), radii, strict=True):
+        # Shifted copies in one fused sum: on a CPU several times faster than a convolution or a banded matrix product.
+        weights = gaussian_kernel(sigma, radius)
+        padded = jnp.pad(image, [(radius, radius) if a == axis else (0, 0) for a in range(3)], mode="reflect")
+        padded = jax.lax.optimization_barrier(padded)  # not made again for every shift
+        length = image.shape[axis]
+        shifted = (jax.lax.slice_in_dim(padded, k, k + length, axis=axis) for k in range(2 * radius + 1))
+        image = jax.lax.optimization_barrier(sum(weight * part for weight, part in zip(weights, shifted, strict=True)))
+    return image

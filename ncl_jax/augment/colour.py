@@ -15,12 +15,9 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 IDENTITY_FACTORS = (1.0, 1.0, 1.0, 0.0)  # of the four operations
 
 
-
 def luma(image: Float[Array, "3 h w"]) -> Float[Array, "h w"]:
     """The grey value of every pixel (ITU-R 601 weights)."""
-    # A reduction, where three planes added up would do: XLA fuses chains of element-wise operations and computes them
-    # anew for every reader, and each stage reads all three planes of the one before. A reduction ends such a chain.
-    return jnp.sum(image * jnp.asarray(LUMA, image.dtype)[:, None, None], axis=0)
+    return LUMA[0] * image[0] + LUMA[1] * image[1] + LUMA[2] * image[2]
 
 
 def grayscale(image: Float[Array, "3 h w"]) -> Float[Array, "3 h w"]:
@@ -45,7 +42,7 @@ def adjust_contrast(image: Float[Array, "3 h w"], factor: Float[Array, ""] | flo
 
 def adjust_saturation(image: Float[Array, "3 h w"], factor: Float[Array, ""] | float) -> Float[Array, "3 h w"]:
     """The image blended with its grey version: 0 is greyscale, 1 the image itself."""
-    return jnp.clip(factor * image + (1.0 - factor) * luma(image)[None], 0.0, 1.0)
+    return _blend(image, factor, 1.0 - factor)
 
 
 def adjust_hue(image: Float[Array, "3 h w"], shift: Float[Array, ""] | float) -> Float[Array, "3 h w"]:
@@ -55,17 +52,22 @@ def adjust_hue(image: Float[Array, "3 h w"], shift: Float[Array, ""] | float) ->
     colour circle, in sixths, from the corner opposite the channel.
     """
     red, green, blue = image
-    value, least = jnp.max(image, axis=0), jnp.min(image, axis=0)
-    chroma = value - least
+    value = jnp.maximum(jnp.maximum(red, green), blue)
+    chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
     scale = 1.0 / jnp.where(chroma == 0.0, 1.0, chroma)
     sixths = jnp.where(
         value == red,
         (green - blue) * scale,
         jnp.where(value == green, 2.0 + (blue - red) * scale, 4.0 + (red - green) * scale),
     )  # in [-1, 5]
-    turn = (sixths[None] + 6.0 * shift + jnp.asarray([5.0, 3.0, 1.0], image.dtype)[:, None, None]) * (1.0 / 6.0)
-    k = 6.0 * (turn - jnp.floor(turn))
-    return value[None] - chroma[None] * jnp.clip(jnp.minimum(k, 4.0 - k), 0.0, 1.0)
+    sixths = sixths + 6.0 * shift
+
+    def channel(corner: float) -> Float[Array, "h w"]:
+        k = sixths + corner
+        k = k - 6.0 * jnp.floor(k * (1.0 / 6.0))
+        return value - chroma * jnp.clip(jnp.minimum(k, 4.0 - k), 0.0, 1.0)
+
+    return jnp.stack([channel(5.0), channel(3.0), channel(1.0)])
 
 
 class Jitter(NamedTuple):
@@ -90,8 +92,8 @@ def jitter(image: Float[Array, "3 h w"], draw: Jitter) -> Float[Array, "3 h w"]:
     mean that contrast needs (a pass over the whole image) is taken once: everything else comes before or after it.
     """
     rank = jnp.argsort(draw.order)  # operation -> its place
-    before = _pointwise(image, draw.factors, rank, rank < rank[CONTRAST])
-    blended = adjust_contrast(before, draw.factors[CONTRAST])
+    before = _pointwise(_staged(image), draw.factors, rank, rank < rank[CONTRAST])
+    blended = _staged(adjust_contrast(before, draw.factors[CONTRAST]))
     after = _pointwise(blended, draw.factors, rank, rank > rank[CONTRAST])
     return jnp.where(draw.active, after, image)
 
@@ -108,8 +110,22 @@ def _pointwise(
         scale_s = jnp.where(use[SATURATION], factors[SATURATION], 1.0)
         for first in (brightness_first, ~brightness_first):
             scale = jnp.where(first, scale_b, scale_s)
-            grey = jnp.where(first, 0.0, 1.0 - scale) * luma(image)
-            image = jnp.clip(scale * image + grey[None], 0.0, 1.0)
+            image = _staged(_blend(image, scale, jnp.where(first, 0.0, 1.0 - scale)))
         if side is before_hue:
-            image = adjust_hue(image, jnp.where(wanted[HUE], factors[HUE], 0.0))
+            image = _staged(jnp.where(wanted[HUE], adjust_hue(image, factors[HUE]), image))
     return image
+
+
+def _blend(
+    image: Float[Array, "3 h w"], scale: Float[Array, ""] | float, grey: Float[Array, ""] | float
+) -> Float[Array, "3 h w"]:
+    """`scale * image + grey * luma(image)`, clipped; in planes, which CPUs turn into vector instructions."""
+    offset = grey * luma(image)
+    return jnp.stack([jnp.clip(scale * plane + offset, 0.0, 1.0) for plane in image])
+
+
+def _staged(image: Float[Array, "3 h w"]) -> Float[Array, "3 h w"]:
+    """The image, computed once. XLA fuses chains of element-wise operations and computes them anew for every reader;
+    each stage reads all three planes of the one before, so without a stop the work grows with three to the power of
+    the number of stages."""
+    return jax.lax.optimization_barrier(image)

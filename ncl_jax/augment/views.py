@@ -142,7 +142,7 @@ def _augment(draw: Draw, image: Num[Array, "h w 3"], recipe: Recipe) -> Float[Ar
     if recipe.gray_probability > 0 and not recipe.gray_first:
         image = jnp.where(draw.gray, colour.grayscale(image), image)
     if recipe.blur_probability > 0:
-        image = blur.blur(image, draw.sigma)
+        image = blur.blur(image, draw.sigma, max_sigma=recipe.blur_sigma[1])
     if recipe.solarize_probability > 0:
         image = jnp.where(draw.solarize, colour.solarize(image, recipe.solarize_threshold), image)
     mean, std = (jnp.asarray(value, jnp.float32)[:, None, None] for value in (MEAN, STD))
