@@ -16,8 +16,8 @@ def get_config(variant: str | None = None) -> ConfigDict:
     }
     config.augment = {"blur_probability": 0.0}
     config.model = {"name": "resnet10", "width": 0.125, "stem": "medium"}
-    config.method = {"name": "moco", "queue_size": 128, "momentum": 0.9, "hidden_dim": 32, "embedding_dim": 16}
+    config.method = {"name": "moco", "queue_size": 64, "momentum": 0.99, "hidden_dim": 32, "embedding_dim": 16}
     config.negatives = {"patch": {}}
-    config.optim = {"learning_rate": 0.05}
+    config.optim = {"learning_rate": 0.02}
     config.evaluation = {"every_epochs": 2, "knn_k": 20, "resize": 32, "cue_conflict_split": "cue_conflict[:128]"}
     return config

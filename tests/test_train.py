@@ -79,10 +79,10 @@ def test_a_run_leaves_what_it_promises(finished, config):
 
 
 def test_the_loss_falls(finished):
-    """Below its value once the queue holds real keys, and below chance."""
+    """From where the queue holds nothing but real keys, and below that of equal logits."""
     losses = [row["loss"] for row in rows(finished) if "loss" in row]
-    assert np.mean(losses[-2:]) < losses[1]
-    assert losses[-1] < rows(finished)[0]["chance_loss"]
+    assert min(losses[2:]) < losses[1] - 0.2
+    assert min(losses[2:]) < rows(finished)[0]["chance_loss"]
 
 
 def test_evaluate_repeats_the_numbers_from_the_checkpoint_alone(finished, capsys):
@@ -159,9 +159,12 @@ def test_a_workdir_of_another_config_is_refused(finished, overrides, capsys):
 
 
 def test_a_second_run_in_one_workdir_is_refused(config, tmp_path):
-    with workdir.claim(tmp_path, config), pytest.raises(UserError, match="another run is at work there"):
-        with workdir.claim(tmp_path, config):
-            pass
+    with (
+        workdir.claim(tmp_path, config),
+        pytest.raises(UserError, match="another run is at work there"),
+        workdir.claim(tmp_path, config),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

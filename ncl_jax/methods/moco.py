@@ -128,7 +128,8 @@ def _metrics(logits: Float[Array, "b k"], settings: Settings) -> dict[str, Array
     logits = jax.lax.stop_gradient(logits)
     return {
         "chance_loss": jnp.log(jnp.float32(logits.shape[1])),  # the loss when all logits are equal: log K
-        "contrast_top1": jnp.mean(jnp.argmax(logits, axis=1) == 0),
+        # Against the queue alone: alpha lifts the logits of non-semantic negatives above what similarity gives.
+        "contrast_top1": jnp.mean(jnp.argmax(logits[:, : 1 + settings.queue_size], axis=1) == 0),
         "similarity_positive": jnp.mean(logits[:, 0]) * settings.temperature,
         "similarity_queue": jnp.mean(logits[:, 1 : 1 + settings.queue_size]) * settings.temperature,
     }

@@ -48,9 +48,7 @@ def test_sides_and_offsets_are_uniform_over_the_inclusive_range():
     counts = np.bincount(sides, minlength=11)[3:11]
     expected = draws / 8
     assert set(np.flatnonzero(counts)) == set(range(8))
-    assert (
-        (counts - expected) ** 2 / expected
-    ).sum() < 40  # chi-squared, 7 degrees of freedom
+    assert ((counts - expected) ** 2 / expected).sum() < 40  # chi-squared, 7 degrees of freedom
 
 
 def test_offsets_are_uniform_over_the_inclusive_range():
