@@ -110,3 +110,7 @@ def _preview(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
 
     preview.write(config, arguments.output)
     print(f"wrote {arguments.output}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -133,9 +133,9 @@ def test_sigterm_saves_and_says_how_to_go_on(overrides, tmp_path):
     command += [*flags(overrides), "--config.epochs=500"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ)
     deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and not (tmp_path / "metrics.jsonl").exists():
-        time.sleep(0.2)
-    while time.monotonic() < deadline and len(rows(tmp_path)) < 2:
+    while time.monotonic() < deadline and process.poll() is None:
+        if (tmp_path / "metrics.jsonl").exists() and len(rows(tmp_path)) >= 2:
+            break
         time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=120)
