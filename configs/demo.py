@@ -7,7 +7,7 @@ VARIANTS = ("baseline",)
 
 def get_config(variant: str | None = None) -> ConfigDict:
     config = ConfigDict()
-    config.epochs = 50
+    config.epochs = 30
     config.batch = 128
     config.log_every = 31
     config.data = {
