@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from ncl_jax.errors import UserError
-from ncl_jax.textures import features
+from ncl_jax.textures import faithful, features, positions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,21 +40,21 @@ class Quality:
     wide_from: int  # spacing
     features: int
     sigma: float  # pixels of a level: weight of the neighbourhood's taps
-    crowding: float  # in units of the exemplars' variance, at spacings of 4 and more
+    crowding: float = 0.01  # in units of the exemplars' variance, at spacings of 8 and more
     reluctance: float = 0.1  # towards random candidates: their distance counts as (1 + this) times as long
 
 
+# More random candidates, or crowding priced at finer levels too, break the pieces up; a wider neighbourhood and more
+# features make better seams. Fewer random ones at the coarse levels, or more passes there, collapse to plain areas.
+_PASSES = {16: 3, 8: 3, 4: 3, 2: 2, 1: 1}
+_FEWER = {16: 2, 8: 2, 4: 2, 2: 2, 1: 1}
 QUALITIES = {
-    "standard": Quality({16: 3, 8: 3, 4: 3, 2: 2, 1: 1}, {16: 4, 8: 4, 4: 4, 2: 4, 1: 1}, 2, 16, 1.6, 0.01),
-    "fast": Quality({16: 2, 8: 2, 4: 2, 2: 2, 1: 1}, {16: 4, 8: 4, 4: 4, 2: 2, 1: 1}, 4, 12, 1.2, 0.02),
-    "draft": Quality({16: 2, 8: 2, 4: 2, 2: 2, 1: 0}, {16: 4, 8: 4, 4: 4, 2: 2, 1: 1}, 4, 12, 1.2, 0.02),
+    "standard": Quality(_PASSES, {16: 4, 8: 4, 4: 3, 2: 3, 1: 1}, wide_from=2, features=20, sigma=2.0),
+    "fast": Quality(_FEWER, {16: 4, 8: 4, 4: 2, 2: 1, 1: 1}, wide_from=4, features=16, sigma=1.6),
+    "draft": Quality({**_FEWER, 1: 0}, {16: 4, 8: 4, 4: 2, 2: 1, 1: 1}, wide_from=4, features=16, sigma=1.6),
 }
-STEPS = {16: 4, 8: 2, 4: 1, 2: 1, 1: 1}
+STEPS = {16: 4, 8: 4, 4: 2, 2: 1, 1: 1}  # of source positions, by spacing
 COARSEST = 14  # pixels: about the least side at which synthesis starts
-BINS = 12  # regions along an exemplar's side whose use is counted
-
-# A source position is one word: exemplar, row and column.
-_ROW, _EXEMPLAR, _FIELD = 12, 24, (1 << 12) - 1
 
 
 def plan(quality: Quality, size: int, sides: tuple[int, int]) -> tuple[Level, ...]:
@@ -74,7 +74,7 @@ def plan(quality: Quality, size: int, sides: tuple[int, int]) -> tuple[Level, ..
                 passes=quality.passes[first] + extra,
                 random=quality.random[first],
                 wide=first >= quality.wide_from,
-                crowding=quality.crowding if first >= 4 else 0.0,
+                crowding=quality.crowding if first >= 8 else 0.0,
             )
         )
         first //= 2
@@ -134,7 +134,10 @@ def synthesize(
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(len(exemplars)))
     if keys.shape != exemplars.shape[:1]:
         raise UserError(f"synthesize: key of shape {key.shape}, want one key or one per image {exemplars.shape[:1]}")
-    images, sources = _synthesize(keys, jnp.asarray(exemplars), size, quality)
+    if quality == "faithful":
+        images, sources = faithful.synthesize(keys, jnp.asarray(exemplars), faithful.tables(size), size)
+    else:
+        images, sources = _synthesize(keys, jnp.asarray(exemplars), size, quality)
     return (images, sources) if return_sources else images
 
 
@@ -144,7 +147,10 @@ def check(exemplars: Array, size: int, quality: str) -> None:
         raise UserError(f"synthesize: want exemplars [b e h w 3], got {tuple(exemplars.shape)}")
     if not jnp.issubdtype(exemplars.dtype, jnp.floating):
         raise UserError(f"synthesize: want float exemplars in [0, 1], got {exemplars.dtype}; divide uint8 by 255")
-    if not 4 <= min(exemplars.shape[2:4]) <= max(exemplars.shape[2:4]) <= _FIELD + 1 or exemplars.shape[1] > 127:
+    if (
+        not 4 <= min(exemplars.shape[2:4]) <= max(exemplars.shape[2:4]) <= positions.FIELD + 1
+        or exemplars.shape[1] > 127
+    ):
         raise UserError(f"synthesize: want at most 127 exemplars of sides 4 to 4096, got {tuple(exemplars.shape)}")
     if not isinstance(size, (int, np.integer)) or size < 4:
         raise UserError(f"synthesize: size = {size!r}, want a whole number of pixels, at least 4")
@@ -164,9 +170,11 @@ def _synthesize(keys, exemplars, size, quality):
     grid = None
     for number, level in enumerate(plan(settings, size, sides)):
         half = math.ceil(size / (2 * level.spacing))
-        space = Space(count, -(-sides[0] // level.step), -(-sides[1] // level.step), level.step, level.spacing)
+        space = positions.Space(
+            count, -(-sides[0] // level.step), -(-sides[1] // level.step), level.step, level.spacing
+        )
         if grid is None:
-            quad = space.random(_noise(seeds, (2, 2, half, half), number, 0))
+            quad = space.random(positions.noise(seeds, (2, 2, half, half), number, 0))
         else:
             corners = [(a * level.spacing, b * level.spacing) for a in (0, 1) for b in (0, 1)]
             quad = jnp.stack([space.mirrored(grid, *corner)[:, :half, :half] for corner in corners], axis=1)
@@ -177,12 +185,11 @@ def _synthesize(keys, exemplars, size, quality):
         grid = quad.transpose(0, 3, 1, 4, 2).reshape(-1, 2 * half, 2 * half)
     assert grid is not None
     grid = grid[:, :size, :size]
-    position = jnp.stack([grid >> _EXEMPLAR, (grid >> _ROW) & _FIELD, grid & _FIELD], -1)
-    images = _take(
-        source.reshape(len(source), -1, 3),
-        (position[..., 0] * sides[0] + position[..., 1]) * sides[1] + position[..., 2],
+    sources = jnp.stack(
+        [grid >> positions.EXEMPLAR, (grid >> positions.ROW) & positions.FIELD, grid & positions.FIELD], axis=-1
     )
-    return images, position
+    index = (sources[..., 0] * sides[0] + sources[..., 1]) * sides[1] + sources[..., 2]
+    return positions.take(source.reshape(len(source), -1, 3), index), sources
 
 
 def _in_chunks(function, most, *arrays):
@@ -194,77 +201,6 @@ def _in_chunks(function, most, *arrays):
     split = [x.reshape(batch // chunk, chunk, *x.shape[1:]) for x in arrays]
     result = jax.lax.map(lambda x: function(*x), split)
     return jax.tree.map(lambda x: x.reshape(batch, *x.shape[2:]), result)
-
-
-def _take(table, index):
-    """Row `index[b, ...]` of `table[b]`, as one gather from one table."""
-    shape = (-1, *(1,) * (index.ndim - 1))
-    flat = index + (jnp.arange(len(table)) * table.shape[1]).reshape(shape)
-    return jnp.take(table.reshape(-1, *table.shape[2:]), flat, axis=0, mode="clip")
-
-
-@dataclasses.dataclass(frozen=True)
-class Space:
-    """The source positions of a level: every `step`-th pixel (a power of two) of each exemplar."""
-
-    count: int
-    rows: int
-    columns: int
-    step: int
-    spacing: int
-
-    def random(self, bits):
-        """Positions from random words; sides are below 2^16, so that products stay in a word."""
-        exemplar = (((bits * jnp.uint32(0x9E3779B9)) >> 16) * jnp.uint32(self.count)) >> 16
-        row = (((bits & jnp.uint32(0xFFFF)) * jnp.uint32(self.rows)) >> 16) * jnp.uint32(self.step)
-        column = (((bits >> 16) * jnp.uint32(self.columns)) >> 16) * jnp.uint32(self.step)
-        return ((exemplar << _EXEMPLAR) | (row << _ROW) | column).astype(jnp.int32)
-
-    def shifted(self, position, down, right):
-        """Positions moved by multiples of the step; -1 where they leave the exemplar, and where they were."""
-        row, column = ((position >> _ROW) & _FIELD) + down, (position & _FIELD) + right
-        inside = (row >= 0) & (row < self.rows * self.step) & (column >= 0) & (column < self.columns * self.step)
-        return jnp.where(inside & (position >= 0), position + ((down << _ROW) + right), -1)
-
-    def mirrored(self, position, down, right):
-        """Positions moved downwards and to the right, mirrored at the last row and column."""
-        row, column = ((position >> _ROW) & _FIELD) + down, (position & _FIELD) + right
-        last_row, last_column = (self.rows - 1) * self.step, (self.columns - 1) * self.step
-        row = jnp.where(row > last_row, 2 * last_row - row, row)
-        column = jnp.where(column > last_column, 2 * last_column - column, column)
-        return (position & ~((1 << _EXEMPLAR) - 1)) | (row << _ROW) | column
-
-    def parts(self, position):
-        """Exemplar, and row and column on the grid of positions."""
-        shift = self.step.bit_length() - 1
-        return position >> _EXEMPLAR, ((position >> _ROW) & _FIELD) >> shift, (position & _FIELD) >> shift
-
-    def index(self, position):
-        """The number of a position among all of the level."""
-        exemplar, row, column = self.parts(position)
-        return (exemplar * self.rows + row) * self.columns + column
-
-    def features(self, position):
-        """The number of its features in the table."""
-        rate = self.spacing // self.step
-        return features.table_index(*self.parts(position), sides=(self.rows, self.columns), rate=rate)
-
-    def region(self, position):
-        """Row (over all exemplars) and column of the region, of `BINS` x `BINS` per exemplar."""
-        exemplar, row, column = self.parts(position)
-        row = jax.lax.div(row * BINS, jnp.int32(self.rows))
-        return exemplar * BINS + row, jax.lax.div(column * BINS, jnp.int32(self.columns))
-
-
-def _noise(seeds, shape, level, turn):
-    """Random words `[b *shape]`, a hash of place, level and turn: cheaper than a generator none must guess."""
-    count = math.prod(shape)
-    x = jax.lax.iota(jnp.uint32, count).reshape(1, *shape) + jnp.uint32(count) * jnp.asarray(turn, jnp.uint32)
-    seeds = seeds.reshape(-1, 2, *(1,) * len(shape))
-    x = (x ^ seeds[:, 0]) + jnp.uint32(0x9E3779B9 * (level + 1) & 0xFFFFFFFF)
-    x = (x ^ (x >> 16) ^ seeds[:, 1]) * jnp.uint32(0x7FEB352D)
-    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
-    return x ^ (x >> 16)
 
 
 def _maps(settings, level, exemplars):
@@ -310,7 +246,7 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
         quad, cells = carry
         (a, b), (last_a, last_b) = parity(t), parity(t - 1)
         changed = jax.lax.dynamic_slice(quad, (0, last_a, last_b, 0, 0), (batch, 1, 1, half, half))[:, 0, 0]
-        changed = _take(colours, space.index(changed))
+        changed = positions.take(colours, space.index(changed))
         cells = jax.lax.dynamic_update_slice(cells, changed, (0, 0, 0, 3 * (2 * last_a + last_b)))
         chosen = jax.lax.dynamic_slice(filters, (a, b, 0, 0, 0, 0), (1, 1, *filters.shape[2:]))[0, 0]
         framed = jnp.pad(cells, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
@@ -320,7 +256,7 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
         def settle(c, neighbour, offset):
             """What continues the neighbour, else (also for c from `len(around)` on) a random place."""
             moved = space.shifted(neighbour, -offset[0] * level.spacing, -offset[1] * level.spacing)
-            anywhere = space.random(_noise(seeds, (half, half), number, (t + 1) * 16 + c))
+            anywhere = space.random(positions.noise(seeds, (half, half), number, (t + 1) * 16 + c))
             return jnp.where((moved < 0) | (c >= len(around)), anywhere, moved)
 
         def candidate(c):
@@ -333,7 +269,7 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
             if not level.crowding:
                 return (start,)
             row, column = space.region(position)
-            return start, _take(prices.reshape(batch, -1), row * BINS + column)
+            return start, positions.take(prices.reshape(batch, -1), row * positions.BINS + column)
 
         def compare(c, carry):
             # The next candidate is prepared beside: what a loop hands on is computed once, what is used inside is
@@ -358,17 +294,17 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
         row, column = offset[0] + a, offset[1] + b
         here = jnp.arange(half)
         place = (((row & 1) * 2 + (column & 1)) * (half + 2) + (1 + here[None, :, None] + (row >> 1))) * (half + 2)
-        neighbour = _take(padded.reshape(batch, -1), place + 1 + here[None, None, :] + (column >> 1))
+        neighbour = positions.take(padded.reshape(batch, -1), place + 1 + here[None, None, :] + (column >> 1))
         chosen = settle(best, neighbour, offset)
         return jax.lax.dynamic_update_slice(quad, chosen[:, None, None], (0, a, b, 0, 0)), cells
 
-    cells = _take(colours, space.index(quad)).transpose(0, 3, 4, 1, 2, 5).reshape(batch, half, half, 12)
+    cells = positions.take(colours, space.index(quad)).transpose(0, 3, 4, 1, 2, 5).reshape(batch, half, half, 12)
     return jax.lax.fori_loop(0, level.passes, one_pass, (quad, cells))[0]
 
 
 def _prices(quad, space):
-    """How often each region is used, relative to even use: `[b, e * BINS, BINS]`."""
+    """How often each region is used, relative to even use: `[b, e * positions.BINS, positions.BINS]`."""
     row, column = space.region(quad.reshape(len(quad), -1))
-    rows = (row[..., None] == jnp.arange(space.count * BINS)[None, None, :]).astype(jnp.float32)
-    columns = (column[..., None] == jnp.arange(BINS)[None, None, :]).astype(jnp.float32)
-    return jnp.einsum("bpi,bpj->bij", rows, columns) * (space.count * BINS * BINS / row.shape[1])
+    rows = (row[..., None] == jnp.arange(space.count * positions.BINS)[None, None, :]).astype(jnp.float32)
+    columns = (column[..., None] == jnp.arange(positions.BINS)[None, None, :]).astype(jnp.float32)
+    return jnp.einsum("bpi,bpj->bij", rows, columns) * (space.count * positions.BINS * positions.BINS / row.shape[1])

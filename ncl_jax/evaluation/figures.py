@@ -1,0 +1,171 @@
+"""The analyses as figures: each writes a PNG and returns its path. matplotlib is imported when one is drawn."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from ncl_jax.evaluation.features import normalize_rows
+
+_COLOURS = {"positive": "#2a9d8f", "queue": "#8d99ae", "patch": "#e76f51", "texture": "#7b2cbf"}
+
+
+def similarity_histograms(cosines: Mapping[str, np.ndarray], path: str | Path) -> Path:
+    """Densities of the cosines of `similarity.similarities`, one curve for each kind, with their means."""
+    figure, (axes,) = _figure(1, 1, (7, 4))
+    bins = np.linspace(-1, 1, 81)
+    for kind, values in cosines.items():
+        colour = _COLOURS.get(kind)
+        label = f"{kind} (mean {np.mean(values):.2f})"
+        axes.hist(values, bins=bins, density=True, histtype="stepfilled", alpha=0.35, label=label, color=colour)
+    axes.set(xlabel="cosine to the query", ylabel="density", xlim=(-1, 1))
+    return _save(figure, axes, path)
+
+
+def shape_bias_by_category(rows: Mapping[str, Mapping[str, Mapping[str, float]]], path: str | Path) -> Path:
+    """Shape bias per category (`shape_bias.per_category`) of several models, as Geirhos et al. draw it.
+
+    `rows`: model name -> category -> `{"shape_bias": …}`. A dashed line is a model's mean over its categories.
+    """
+    names = list(dict.fromkeys(category for row in rows.values() for category in row))
+    figure, (axes,) = _figure(1, 1, (7, 0.32 * len(names) + 1.6))
+    for index, (model, row) in enumerate(rows.items()):
+        values = np.array([row[name]["shape_bias"] if name in row else np.nan for name in names])
+        colour = f"C{index}"
+        axes.plot(values, np.arange(len(names)), "o", color=colour, label=model)
+        if np.isfinite(values).any():
+            axes.axvline(float(np.nanmean(values)), color=colour, linestyle="--", linewidth=1)
+    axes.set(xlim=(-0.02, 1.02), xlabel="shape bias (0: by texture, 1: by shape)", yticks=range(len(names)))
+    axes.set_yticklabels(names)
+    axes.invert_yaxis()
+    return _save(figure, axes, path)
+
+
+def class_changes(changes: Sequence[tuple[str, float, float, float]], path: str | Path, *, most: int = 12) -> Path:
+    """The classes that gain and lose most (`class_accuracy.changes`), in percentage points."""
+    shown = list(changes) if len(changes) <= 2 * most else [*changes[:most], *changes[-most:]]
+    figure, (axes,) = _figure(1, 1, (7, 0.26 * len(shown) + 1.2))
+    values = [100 * row[3] for row in shown]
+    colours = ["#2a9d8f" if value >= 0 else "#e76f51" for value in values]
+    axes.barh(range(len(shown)), values, color=colours)
+    axes.set_yticks(range(len(shown)), [row[0] for row in shown], fontsize=8)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_xlabel("change of top-1 (points)")
+    axes.invert_yaxis()
+    return _save(figure, axes, path, legend=False)
+
+
+def class_scatter(accuracy: Float[np.ndarray, " c"], hierarchy: Mapping[str, Sequence[int]], path: str | Path) -> Path:
+    """Accuracy of each class over its depth and its siblings in WordNet (`imagenet_classes.hierarchy`)."""
+    figure, panels = _figure(1, len(hierarchy), (4.2 * len(hierarchy), 3.6))
+    for axes, (name, values) in zip(panels, hierarchy.items(), strict=True):
+        axes.plot(values, 100 * np.asarray(accuracy), ".", alpha=0.5)
+        for level in sorted(set(values)):
+            members = np.asarray(accuracy)[np.asarray(values) == level]
+            if np.isfinite(members).any():
+                axes.plot(level, 100 * np.nanmean(members), "_", color="black", markersize=14)
+        axes.set(xlabel=f"{name} in WordNet", ylabel="top-1 (%)")
+    return _save(figure, panels, path, legend=False)
+
+
+def sweep(
+    values: Sequence[float], results: Mapping[str, Sequence[Sequence[float]]], path: str | Path, *, name: str
+) -> Path:
+    """Metrics over a swept setting (alpha, patch size, number of negatives, queue size): mean and spread of the seeds.
+
+    `results`: metric -> for each value the figures of its seeds, in percent.
+    """
+    figure, (axes,) = _figure(1, 1, (6, 4))
+    for metric, seeds in results.items():
+        means = [float(np.mean(s)) for s in seeds]
+        spread = [float(np.std(s, ddof=1)) if len(s) > 1 else 0.0 for s in seeds]
+        axes.errorbar(values, means, yerr=spread, marker="o", capsize=3, label=metric)
+    axes.set(xlabel=name, ylabel="%")
+    return _save(figure, axes, path)
+
+
+def nearest_neighbours(
+    queries: UInt8[np.ndarray, "q s s 3"],
+    query_features: Float[np.ndarray, "q d"],
+    images: UInt8[np.ndarray, "n s s 3"],
+    features: Float[np.ndarray, "n d"],
+    path: str | Path,
+    *,
+    count: int = 8,
+) -> Path:
+    """A grid: each row a query and, behind a gap, its `count` nearest images by cosine, the nearest first."""
+    from PIL import Image
+
+    cosine = np.asarray(normalize_rows(query_features)) @ np.asarray(normalize_rows(features)).T
+    nearest = np.argsort(-cosine, axis=1, kind="stable")[:, :count]
+    side, gap = queries.shape[1], max(2, queries.shape[1] // 16)
+    sheet = np.full((len(queries) * (side + gap) - gap, (nearest.shape[1] + 1) * (side + gap) + gap, 3), 255, np.uint8)
+    for row, (query, found) in enumerate(zip(queries, nearest, strict=True)):
+        top = row * (side + gap)
+        sheet[top : top + side, :side] = query
+        for column, index in enumerate(found):
+            left = (column + 1) * (side + gap) + gap
+            sheet[top : top + side, left : left + side] = images[index]
+    Image.fromarray(sheet).save(path)
+    return Path(path)
+
+
+def feature_map(
+    features: Float[np.ndarray, "n d"],
+    labels: Int[np.ndarray, " n"],
+    path: str | Path,
+    *,
+    names: Sequence[str] = (),
+    method: str = "pca",
+    seed: int = 0,
+) -> Path:
+    """Unit features in the plane, coloured by class. `method` "pca", or "tsne" where scikit-learn is installed.
+
+    Up to ten classes get a legend. t-SNE takes about a minute for 5,000 rows.
+    """
+    points = np.asarray(normalize_rows(features), np.float64)
+    points -= points.mean(axis=0)
+    _, _, axes_of_variance = np.linalg.svd(points, full_matrices=False)
+    plane = points @ axes_of_variance[:50].T
+    if method == "tsne":
+        plane = _tsne(plane, seed)
+    figure, (axes,) = _figure(1, 1, (6.4, 6))
+    present = np.unique(labels)
+    for index, label in enumerate(present):
+        members = plane[labels == label]
+        name = names[label] if len(names) else str(label)
+        text = name if len(present) <= 10 else None
+        axes.plot(members[:, 0], members[:, 1], ".", color=f"C{index % 10}", markersize=4, alpha=0.6, label=text)
+    axes.set(xticks=[], yticks=[], title=f"features ({method})")
+    return _save(figure, axes, path, legend=len(present) <= 10)
+
+
+def _tsne(points: np.ndarray, seed: int) -> np.ndarray:
+    from ncl_jax.errors import UserError
+
+    try:
+        from sklearn.manifold import TSNE
+    except ImportError:
+        raise UserError(
+            "feature map: tsne needs scikit-learn (pip install scikit-learn); or take method='pca'"
+        ) from None
+    return TSNE(2, init="pca", perplexity=min(30, (len(points) - 1) / 3), random_state=seed).fit_transform(points)
+
+
+def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
+    from matplotlib.figure import Figure  # not pyplot: no global state, no window system
+
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def _save(figure: Any, axes: Any, path: str | Path, *, legend: bool = True) -> Path:
+    for panel in axes if isinstance(axes, list) else [axes]:
+        panel.grid(alpha=0.25)
+        panel.spines[["top", "right"]].set_visible(False)
+        if legend:
+            panel.legend(frameon=False, fontsize=9)
+    figure.savefig(path, dpi=110)
+    return Path(path)
