@@ -1,4 +1,4 @@
-"""The corruptions' pixels against the published implementation (package `imagecorruptions`), OpenCV, SciPy and loops."""
+"""The corruptions' pixels against the published implementation (`imagecorruptions`), OpenCV, SciPy and loops."""
 
 import jax
 import jax.numpy as jnp
@@ -71,8 +71,10 @@ def test_zoom_blur_is_near_the_package(severity):
     assert error.mean() < 1.5
 
 
-@pytest.mark.parametrize(("name", "tolerance"), [("gaussian_noise", 0.01), ("shot_noise", 0.01), ("impulse_noise", 0.015),
-                                                 ("speckle_noise", 0.01)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "tolerance"),
+    [("gaussian_noise", 0.01), ("shot_noise", 0.01), ("impulse_noise", 0.015), ("speckle_noise", 0.01)],
+)
 @pytest.mark.parametrize("severity", [1, 5])
 def test_noise_has_the_packages_moments(name, tolerance, severity):
     image = picture()
