@@ -1,8 +1,8 @@
 """torchvision as a reference, also where its compiled operators do not fit the installed PyTorch.
 
 `from torchvision_reference import import_torchvision` works from every test module: pytest puts this folder on
-`sys.path` (`pythonpath` in pyproject.toml). The compiled operators (NMS, RoI pooling) are then only declared, which is enough for the
-models and the transforms.
+`sys.path` (`pythonpath` in pyproject.toml). The compiled operators (NMS, RoI pooling) are then only declared, which is
+enough for the models and the transforms.
 """
 
 import importlib.util

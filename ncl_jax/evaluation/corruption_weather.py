@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from ncl_jax.evaluation.corruption_constants import SIZES, nearest_size
 from ncl_jax.evaluation.corruption_filters import linear_zoom, motion, stage
@@ -78,27 +78,28 @@ def frost(key: Key[Array, ""], image: Float[Array, "3 h w"], constants: tuple[fl
     **Not the published pixels**: the ice is procedural, with colour, contrast and spectrum of the photographs.
     """
     image_weight, ice_weight = constants
-    return image_weight * image + ice_weight * ice(key, image.shape[1], image.shape[2])
+    photograph_key, ice_key = jax.random.split(key)
+    photograph = jax.random.randint(photograph_key, (), 0, len(FROST))
+    return image_weight * image + ice_weight * ice(ice_key, photograph, image.shape[1], image.shape[2])
 
 
-def ice(key: Key[Array, ""], height: int, width: int) -> Float[Array, "3 h w"]:
-    """Procedural frost in [0, 1]: noise with the spectrum of one of the photographs, made of needles that lie in
-    another direction from place to place."""
+def ice(key: Key[Array, ""], photograph: Int[Array, ""] | int, height: int, width: int) -> Float[Array, "3 h w"]:
+    """Procedural frost in [0, 1]: noise with the spectrum of one of the photographs (a row of `FROST`), made of needles
+    that lie in another direction from place to place."""
     area = height * width
-    draw = jax.random.normal(key, (2 * NEEDLES * area + NEEDLES + 2,))
+    draw = jax.random.normal(key, (2 * NEEDLES * area + NEEDLES + 1,))
     fields = draw[: 2 * NEEDLES * area].reshape(2, NEEDLES, height, width)
     uniform = jax.scipy.stats.norm.cdf(draw[2 * NEEDLES * area + 1 :])
     scale = SIZES.index(nearest_size(min(height, width)))
-    which = jnp.minimum((uniform[0] * len(FROST)).astype(jnp.int32), len(FROST) - 1)
-    mean, deviation = (jnp.asarray([f[i] for f in FROST], jnp.float32)[which] / 255.0 for i in (0, 1))
-    slope = jnp.asarray([f[2][scale] for f in FROST], jnp.float32)[which]
+    mean, deviation = (jnp.asarray([f[i] for f in FROST], jnp.float32)[photograph] / 255.0 for i in (0, 1))
+    slope = jnp.asarray([f[2][scale] for f in FROST], jnp.float32)[photograph]
 
     fy = jnp.fft.fftfreq(height)[:, None] * height
     fx = jnp.fft.rfftfreq(width)[None, :] * width
     frequency = jnp.sqrt(jnp.square(fy) + jnp.square(fx))
     safe = jnp.maximum(frequency, 1.0)
     amplitude = jnp.where(frequency == 0, 0.0, jnp.exp(0.5 * slope * jnp.log(safe)))
-    angle = jnp.pi * uniform[1:, None, None]
+    angle = jnp.pi * uniform[:, None, None]
     across = (fy[None] * jnp.sin(angle) + fx[None] * jnp.cos(angle)) / safe[None]  # 1: waves across the needle
     needle = amplitude[None] * jnp.exp(-0.5 * jnp.square((1.0 - jnp.abs(across)) / 0.1))
     smooth = jnp.where((frequency > 0) & (frequency < 8), 1.0 / safe, 0.0)
