@@ -1,6 +1,6 @@
 """ResNets as torchvision's (v1.5: a bottleneck's stride is on its 3x3 convolution), with the same layer names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -63,6 +63,8 @@ class ResNet(nn.Module):
       architecture: one of ARCHITECTURES.
       width: multiplies the channels of every layer (rounded).
       stem: one of STEMS.
+      padding: `torch` pads half a kernel on either side; `same` pads as TensorFlow and Haiku do, which for strides of 2
+        is another place. Weights trained with one lose several points with the other.
       bn_groups: parts of the batch that are normalised on their own.
       dtype: of the activations; parameters, statistics and the returned features are float32.
       remat: compute each block again in the backward pass instead of keeping its activations.
@@ -71,6 +73,7 @@ class ResNet(nn.Module):
     architecture: str
     width: float = 1.0
     stem: str = "imagenet"
+    padding: str = "torch"
     bn_groups: int = 1
     dtype: jnp.dtype = jnp.float32
     remat: bool = False
@@ -84,14 +87,15 @@ class ResNet(nn.Module):
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool) -> Float[Array, "b d"]:
         bottleneck, stages = ARCHITECTURES[self.architecture]
 
+        def pad(side: int) -> str | Sequence[tuple[int, int]]:
+            return "SAME" if self.padding == "same" else [(side // 2, side // 2)] * 2
+
         def conv(channels: int, side: int, stride: int, name: str) -> nn.Conv:
-            # Explicit padding: Flax's SAME pads strided convolutions on the other side than PyTorch does.
-            padding = [(side // 2, side // 2)] * 2
             return nn.Conv(
                 channels,
                 (side, side),
                 (stride, stride),
-                padding,
+                pad(side),
                 use_bias=False,
                 dtype=self.dtype,
                 kernel_init=_he_fan_out,
@@ -108,7 +112,7 @@ class ResNet(nn.Module):
         x = conv(round(64 * self.width), side, stride, "conv1")(x)
         x = nn.relu(norm("bn1")(x))
         if pool:
-            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+            x = nn.max_pool(x, (3, 3), (2, 2), pad(3))
         for stage, blocks in enumerate(stages):
             for index in range(blocks):
                 stride = 2 if stage > 0 and index == 0 else 1
