@@ -101,10 +101,9 @@ def _draws(seed: tf.Tensor, id: tf.Tensor, views: int) -> tf.Tensor:
     return tf.random.stateless_uniform((4, views, 10), seed, alg="philox")
 
 
-def centre_square(size: tf.Tensor) -> tf.Tensor:
-    """The largest central square, int32 `[4]` (y, x, side, side)."""
-    side = tf.minimum(size[0], size[1])
-    return tf.stack([(size[0] - side) // 2, (size[1] - side) // 2, side, side])
+def whole(size: tf.Tensor) -> tf.Tensor:
+    """The box of a whole image, int32 `[4]` (y, x, height, width)."""
+    return tf.concat([tf.zeros([2], tf.int32), size], axis=0)
 
 
 def crops(
@@ -117,7 +116,10 @@ def crops(
     side: int,
     source: bool,
 ):
-    """`views` random crops and, with `source`, the central square, from one decoding.
+    """`views` random crops and, with `source`, the whole image, from one decoding.
+
+    The whole image is squeezed into the square, so that a box in shares of the image's sides names the same part of
+    both, and a crop from it has the image's proportions again.
 
     Returns uint8 `[views (+1) side side 3]` and the first crop's (y0, x0, y1, x1), float32 `[4]` in [0, 1] of the
     whole image. Of a JPEG only the rectangle around all crops is decoded, and at 1/2, 1/4 or 1/8 of its resolution
@@ -126,7 +128,7 @@ def crops(
 
     def boxes_of(size):
         boxes = sample_boxes(size, _draws(seed, id, views), scale=scale)
-        return tf.concat([boxes, centre_square(size)[None]], axis=0) if source else boxes
+        return tf.concat([boxes, whole(size)[None]], axis=0) if source else boxes
 
     def jpeg():
         size = tf.io.extract_jpeg_shape(encoded)[:2]
@@ -183,8 +185,8 @@ def crops_of_one_size(
     boxes = sample_boxes(tf.constant([height, width]), draws, scale=scale)
     first = tf.cast(boxes[:, 0], tf.float32)
     if source:
-        square = tf.broadcast_to(centre_square(tf.constant([height, width])), (tf.shape(boxes)[0], 1, 4))
-        boxes = tf.concat([boxes, square], axis=1)
+        frame = tf.broadcast_to(whole(tf.constant([height, width])), (tf.shape(boxes)[0], 1, 4))
+        boxes = tf.concat([boxes, frame], axis=1)
     boxes = tf.cast(boxes, tf.float32)
     down = _weights(boxes[..., 0], boxes[..., 2], height, side)  # [b v side h]
     across = _weights(boxes[..., 1], boxes[..., 3], width, side)
@@ -264,6 +266,13 @@ def _resize(image: tf.Tensor, *, scale: tf.Tensor, offset: tf.Tensor, side: int)
     result = tf.cond(same, lambda: image, resized)
     result.set_shape([side, side, 3])
     return result
+
+
+def squeezed(encoded: tf.Tensor, *, side: int) -> tf.Tensor:
+    """The whole image, whatever its proportions, as a `side` square: uint8 `[side side 3]`."""
+    image = decode(encoded)
+    scale = side / tf.cast(tf.shape(image)[:2], tf.float32)
+    return _resize(image, scale=scale, offset=tf.zeros([2]), side=side)
 
 
 def centre_crop(encoded: tf.Tensor, *, resize: int, side: int) -> tf.Tensor:

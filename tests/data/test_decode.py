@@ -84,11 +84,12 @@ def test_views_are_independent_and_ids_differ():
     assert (first[0] != other[0]).any()
 
 
-def test_source_is_the_central_square():
+def test_source_is_the_whole_image_in_a_square():
     image = picture(4, 60, 100)
-    views, _ = crops(encoded(image, "PNG"), side=30, source=True)
+    views, _ = crops(data := encoded(image, "PNG"), side=30, source=True)
     assert views.shape == (3, 30, 30, 3)
-    assert np.abs(views[2] - pillow_crop(image, (20, 0, 80, 60), 30)).max() <= 1
+    assert np.abs(views[2] - pillow_crop(image, (0, 0, 100, 60), 30)).max() <= 1
+    np.testing.assert_array_equal(views[2], decode.squeezed(tf.constant(data), side=30))
 
 
 def test_batched_crops_equal_single_ones():
