@@ -57,6 +57,13 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("preview", _preview, "draw the views and negatives of a config, without training")
     sub.add_argument("--config", required=True, help="configs/NAME.py or configs/NAME.py:VARIANT")
     sub.add_argument("--output", default="negatives.png", help="the PNG to write")
+
+    sub = command("benchmark", _benchmark, "measure speed here")
+    sub.add_argument("name", help="import, negatives, augment, knn, input, step, scaling, ... or all")
+    sub.add_argument("--config", help="configs/NAME.py or configs/NAME.py:VARIANT")
+    sub.add_argument("--against", help="run a peer beside, where the benchmark knows one: torch")
+    sub.add_argument("--seconds", type=float, default=2.0, help="to measure per figure (default: %(default)s)")
+    sub.add_argument("--output", help="also write everything, raw samples included, to this JSON file")
     return parser
 
 
@@ -110,6 +117,16 @@ def _preview(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
 
     preview.write(config, arguments.output)
     print(f"wrote {arguments.output}")
+
+
+def _benchmark(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    from ncl_jax import benchmark, methods, negatives  # noqa: F401
+    from ncl_jax.benchmark.result import Options
+
+    if arguments.config is None and overrides:
+        raise UserError(f"--config.{next(iter(overrides))}: changes a config; give --config=configs/NAME.py too")
+    config = _load(arguments, overrides) if arguments.config is not None else None
+    benchmark.run(arguments.name, Options(config, arguments.against, arguments.seconds), arguments.output)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,72 @@
+"""What `ncl-jax benchmark NAME` runs.
+
+To add one, write a module with `run(options: Options) -> Result` and list it here. Modules are imported when they run:
+only `input` needs TensorFlow.
+"""
+
+import importlib
+import json
+import shlex
+import sys
+from pathlib import Path
+
+from ncl_jax import schema
+from ncl_jax.benchmark import machine
+from ncl_jax.benchmark.result import Options, Result, document, markdown
+from ncl_jax.errors import UserError
+
+__all__ = ["PEERS", "REGISTRY", "run"]
+
+# name -> (module, what it measures)
+REGISTRY: dict[str, tuple[str, str]] = {
+    "import": ("import_time", "seconds until the package and the command line are imported"),
+    "negatives": ("negatives", "ms per image of each kind of negative"),
+    "augment": ("augment", "ms per image of each augmentation recipe"),
+    "knn": ("knn", "ms per query of the kNN evaluation"),
+}
+
+# What `--against` may name, and the benchmarks that know it.
+PEERS: dict[str, tuple[str, ...]] = {}
+
+
+def run(name: str, options: Options, output: str | None = None) -> dict[str, Result]:
+    """Run one benchmark, or `all` of them, print tables and write `output` (JSON) where it is given.
+
+    Of `all`, one that cannot run here (no TensorFlow, no config) is named with the reason, and the others go on.
+    Raises UserError for an unknown name or peer, before anything is measured.
+    """
+    names = tuple(REGISTRY) if name == "all" else (name,)
+    _check(name, options, output)
+    results = {}
+    for each in names:
+        try:
+            result = importlib.import_module(f"ncl_jax.benchmark.{REGISTRY[each][0]}").run(options)
+        except UserError as error:
+            if name != "all":
+                raise
+            print(f"\nleft out {each}: {error}")
+            continue
+        results[each] = result
+        print(f"\n{markdown(each, REGISTRY[each][1], result)}", flush=True)
+    described = machine.describe()
+    print(f"\n{machine.sentence(described)}")
+    if output:
+        # The command as a user types it, whatever path the script has here.
+        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        text = json.dumps(document(command, described, options, results), indent=1)
+        Path(output).write_text(text + "\n")
+        print(f"wrote {output}")
+    return results
+
+
+def _check(name: str, options: Options, output: str | None) -> None:
+    if name != "all" and name not in REGISTRY:
+        raise UserError(f"{name!r}: no such benchmark; there are {', '.join(REGISTRY)}, and all")
+    if options.against is not None:
+        if options.against not in PEERS:
+            raise UserError(f"--against={options.against}: unknown; {schema.nearest(options.against, PEERS)}")
+        known = PEERS[options.against]
+        if name not in known:
+            raise UserError(f"--against={options.against}: {name} is not compared with it; {', '.join(known)} are")
+    if output and not Path(output).parent.is_dir():
+        raise UserError(f"--output={output}: there is no folder {Path(output).parent}")

@@ -1,0 +1,40 @@
+"""Wall time of a fresh interpreter that imports the package: what every command waits for."""
+
+import subprocess
+import sys
+from functools import partial
+
+from ncl_jax.benchmark import timing
+from ncl_jax.benchmark.result import Options, Result, spread
+from ncl_jax.errors import UserError
+
+MODULES = ("ncl_jax", "ncl_jax.main", "ncl_jax.step")
+
+
+def run(options: Options) -> Result:
+    """Each import in a process of its own, interpreter's start included; the bare start is measured beside."""
+    codes = {"(nothing)": "pass"} | {module: f"import {module}" for module in MODULES}
+    calls = {name: partial(_python, code) for name, code in codes.items()}
+    measured = timing.measure(calls, seconds=options.seconds)
+    rows = [
+        {
+            "import": name,
+            "seconds": timed.median,
+            "quartiles": spread(timed),
+            "TensorFlow": None if name == "(nothing)" else _brings(name, "tensorflow"),
+        }
+        for name, timed in measured.items()
+    ]
+    return Result({"": rows}, samples={name: timed.samples for name, timed in measured.items()})
+
+
+def _brings(module: str, package: str) -> str:
+    """Whether importing `module` imports `package` too."""
+    return _python(f"import sys, {module}; print('imported' if {package!r} in sys.modules else 'not imported')")
+
+
+def _python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"python -c {code!r} failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+    return done.stdout.strip()

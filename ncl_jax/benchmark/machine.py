@@ -1,0 +1,70 @@
+"""Where a measurement was made: without this a figure means nothing."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import jax
+
+_PACKAGES = (
+    "ncl-jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "numpy",
+    "tensorflow-cpu",
+    "tensorflow",
+    "torch",
+    "torchvision",
+    "pillow",
+)
+
+
+def describe() -> dict[str, Any]:
+    """Devices, processor, cores and load, versions, date, and the flags that change what XLA makes."""
+    devices = jax.devices()
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "device": devices[0].device_kind,
+        "platform": devices[0].platform,
+        "devices": len(devices),
+        "processes": jax.process_count(),
+        "cpu": _cpu_model(),
+        "cores": cores(),
+        "load": [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+        "flags": {name: os.environ[name] for name in ("XLA_FLAGS", "JAX_PLATFORMS") if os.environ.get(name)},
+    }
+
+
+def sentence(described: dict[str, Any]) -> str:
+    """`describe`'s result as one line under a table."""
+    device = f"{described['devices']} x {described['device']}, " if described["platform"] != "cpu" else ""
+    return (
+        f"{device}{described['cpu']}, {described['cores']} cores, load {(described['load'] or ['unknown'])[0]}; "
+        f"jax {described['versions'].get('jax')}, Python {described['python']}; {described['date'][:10]}"
+    )
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

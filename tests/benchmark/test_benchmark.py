@@ -1,0 +1,145 @@
+"""The frame: names, tables, JSON, one line for every mistake."""
+
+import importlib
+import json
+
+import pytest
+
+from ncl_jax import benchmark, config, methods, negatives  # noqa: F401
+from ncl_jax.benchmark import machine, random_batch
+from ncl_jax.benchmark.result import Options, Result, markdown
+from ncl_jax.errors import UserError
+from ncl_jax.main import main
+
+TINY = {
+    "batch": 8,
+    "data": {"name": "none", "image_size": 16},
+    "model": {"name": "resnet10", "width": 0.125, "stem": "small"},
+    "method": {"name": "moco", "queue_size": 16, "hidden_dim": 16, "embedding_dim": 8},
+    "negatives": {"patch": {"num": 2}},
+    "evaluation": {"resize": 16},
+}
+
+
+@pytest.mark.parametrize("name", benchmark.REGISTRY)
+def test_every_entry_can_be_run(name):
+    module, about = benchmark.REGISTRY[name]
+    assert about
+    assert callable(importlib.import_module(f"ncl_jax.benchmark.{module}").run)
+
+
+def test_peers_are_named_for_benchmarks_that_exist():
+    assert {name for known in benchmark.PEERS.values() for name in known} <= set(benchmark.REGISTRY)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["negtives"], ["'negtives'", "negatives", "all"]),
+        (["import", "--against=tensorflow"], ["--against=tensorflow", "unknown"]),
+        (["import", "--config.batch=3"], ["--config.batch", "--config="]),
+        (["import", "--output=/nowhere/at/all.json"], ["/nowhere/at"]),
+    ],
+)
+def test_mistakes_are_one_line(arguments, words, capsys):
+    assert main(["benchmark", *arguments]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert all(word in err for word in words)
+
+
+def test_run_prints_a_table_and_writes_everything(monkeypatch, tmp_path, capsys):
+    class Fake:
+        @staticmethod
+        def run(options):
+            return Result({"": [{"thing": "a", "ms": 1.5}]}, ["a remark"], {"a": (1e-3, 2e-3)})
+
+    monkeypatch.setattr(benchmark, "REGISTRY", {"fake": ("fake", "about it")})
+    monkeypatch.setattr(benchmark.importlib, "import_module", lambda name: Fake)
+    output = tmp_path / "result.json"
+    benchmark.run("fake", Options(config.parse(TINY), seconds=0.5), str(output))
+    written = json.loads(output.read_text())
+    assert written["benchmarks"]["fake"] == {
+        "tables": {"": [{"thing": "a", "ms": 1.5}]},
+        "notes": ["a remark"],
+        "samples": {"a": [1e-3, 2e-3]},
+    }
+    assert config.parse(written["config"]) == config.parse(TINY)
+    assert written["seconds"] == 0.5
+    assert {"date", "device", "cpu", "cores", "versions"} <= set(written["machine"])
+    assert "| a | 1.5 |" in capsys.readouterr().out
+
+
+def test_all_goes_on_after_one_that_cannot_run(monkeypatch, capsys):
+    class Fake:
+        def __init__(self, name):
+            self.name = name
+
+        def run(self, options):
+            options.need_config(self.name) if self.name.endswith("bad") else None
+            return Result({"": [{"x": 1}]})
+
+    monkeypatch.setattr(benchmark, "REGISTRY", {name: (name, "") for name in ("bad", "good")})
+    monkeypatch.setattr(benchmark.importlib, "import_module", Fake)
+    assert list(benchmark.run("all", Options())) == ["good"]
+    assert "left out bad" in capsys.readouterr().out
+    with pytest.raises(UserError, match="--config="):
+        benchmark.run("bad", Options())
+
+
+def test_markdown_has_a_cell_for_every_column():
+    result = Result({"first": [{"a": 1234.5, "b": None}, {"a": 0.01234, "c": 2}], "second": []}, ["n"])
+    lines = markdown("name", "about", result).splitlines()
+    assert lines[0] == "### name: about"
+    table = [line for line in lines if line.startswith("|")]
+    assert table == ["| a | b | c |", "| --- | --- | --- |", "| 1,234 |  |  |", "| 0.0123 |  | 2 |"]
+    assert lines[-1] == "- n"
+    assert "second" not in lines
+
+
+def test_machine_says_where():
+    described = machine.describe()
+    assert described["cores"] >= 1
+    assert described["cpu"]
+    assert described["versions"]["jax"]
+    assert described["versions"]["jax"] in machine.sentence(described)
+
+
+def test_random_batch_has_what_the_stream_would_give():
+    settings = config.parse(TINY)
+    fields = random_batch.wire(settings)
+    assert fields["query"].shape == fields["key"].shape == (8, 16, 16, 3)
+    assert sorted(fields["key_order"]) == list(range(8))
+    assert ((fields["box"] >= 0) & (fields["box"] <= 1)).all()
+    assert (fields["box"][:, 2:] > fields["box"][:, :2]).all()
+
+
+@pytest.mark.parametrize("name", ["negatives", "augment"])
+def test_parts_of_the_step_give_a_row_for_each_of_the_configs(name):
+    module = importlib.import_module(f"ncl_jax.benchmark.{name}")
+    result = module.run(Options(config.parse(TINY), seconds=0.01))
+    (row,) = result.tables[""]
+    assert row["side (px)"] == 16
+    assert row["images"] == (16 if name == "negatives" else 8)
+    assert all(len(samples) >= 5 for samples in result.samples.values())
+
+
+def test_negatives_without_a_config_measures_every_kind_or_says_why_not(monkeypatch):
+    from ncl_jax.benchmark import negatives as measured
+
+    monkeypatch.setattr(measured, "SIDES", {32: 2})
+    monkeypatch.setattr(measured.timing, "measure_one", lambda call, seconds: measured.timing.Timing(1.0, (1.0,)))
+    result = measured.run(Options())
+    told = {row["negative"] for row in result.tables[""]} | {note.split()[0] for note in result.notes}
+    assert told == set(negatives.REGISTRY)
+
+
+def test_import_is_measured_without_tensorflow(monkeypatch):
+    from ncl_jax.benchmark import import_time
+
+    monkeypatch.setattr(import_time, "MODULES", ("ncl_jax",))
+    monkeypatch.setattr(import_time.timing, "LEAST", 1)
+    rows = import_time.run(Options(seconds=0.01)).tables[""]
+    assert [row["import"] for row in rows] == ["(nothing)", "ncl_jax"]
+    assert rows[1]["TensorFlow"] == "not imported"
