@@ -3,6 +3,7 @@
 What a file is, is told by its first bytes; its name does not matter for reading.
 """
 
+import contextlib
 import io
 import json
 import math
@@ -10,7 +11,7 @@ import os
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -180,8 +181,7 @@ def write(path: str | os.PathLike, tree: Mapping[str, Any], *, note: Mapping[str
     `note` (JSON) is kept beside the tensors where the format has a place for it; a `.pth` carries it in `tree`.
     """
     path = Path(path).expanduser()
-    partial = path.with_name(path.name + ".tmp")
-    try:
+    with _whole(path) as partial:
         if path.name.endswith(TORCH_SUFFIXES):
             torch = _torch(path)
             torch.save(_tensors(tree), partial)
@@ -192,6 +192,20 @@ def write(path: str | os.PathLike, tree: Mapping[str, Any], *, note: Mapping[str
                 np.savez(file, **({"ncl_jax": np.asarray(json.dumps(note))} if note else {}), **tree)
         else:
             raise UserError(f"{path}: unknown kind of file; name it .pth, .safetensors or .npz")
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Whole or not at all, too."""
+    with _whole(path) as partial:
+        partial.write_text(json.dumps(value, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its place once it is written; what goes wrong is one line."""
+    partial = path.with_name(path.name + ".tmp")
+    try:
+        yield partial
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or _first_line(error)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 _KEY = re.compile(
-    r"(?P<before>(?:.*[/.])?)(?P<network>(?!~)[^/.]+)/~/"
+    r"(?P<before>(?:.*[/.])?)(?P<network>(?!~|block_)[^/.]+)/~/"
     r"(?:block_group_(?P<stage>\d)/~/block_(?P<block>\d+)/~/)?"
     r"(?P<layer>initial_conv|initial_batchnorm|conv_\d|batchnorm_\d|shortcut_conv|shortcut_batchnorm|logits)"
     r"(?:/~/(?P<ema>mean|var)_ema)?[/.](?P<leaf>w|b|scale|offset|average|hidden|counter)"

@@ -234,21 +234,16 @@ def _target(tensors, prefix, style, layout, heads, used, architecture) -> dict[s
         other = re.sub(rf"({old})\.$|\b({old})\.(?=backbone\.$)", f"{part}.", prefix)
         if other == prefix or not any(m["prefix"] == other for key in tensors if (m := _ANCHOR.fullmatch(key))):
             continue
-        kept, _ = _variables(tensors, other, style, set())
-        same, _, _ = names.infer(
-            {k: v for k, v in kept.items() if not k.startswith("fc.")},
-            lambda name, other=other: other + names.STYLES[style][1](name),
-        )
-        if same != architecture:
-            raise UserError(f"{other}: is a {same}, expected {architecture} like {prefix}")
-        inside = {key for key in tensors if key.startswith(other)}
-        target = {"backbone": names.to_tree({k: v for k, v in kept.items() if not k.startswith("fc.")})}
         # A head beside the backbones, not in them, is the online network's.
         apart = _parent(other) != _parent(prefix)
         own = tuple((name, place) for name, place in layout.heads if apart or place[0] == ".")
-        target |= _heads(tensors, other, dataclasses.replace(layout, heads=own), used)
-        used |= inside
-        return {name: target[name] for name in ("backbone", *heads) if name in target}
+        networks = _heads(tensors, other, dataclasses.replace(layout, heads=own), used)
+        kept, _ = _variables(tensors, other, style, used)
+        same, _, _ = names.infer(kept, lambda name, other=other: other + names.STYLES[style][1](name))
+        if same != architecture:
+            raise UserError(f"{other}: is a {same}, expected {architecture} like {prefix}")
+        networks = {"backbone": names.to_tree(kept)} | networks
+        return {name: networks[name] for name in ("backbone", *heads) if name in networks}
     return None
 
 

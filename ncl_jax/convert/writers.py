@@ -52,7 +52,7 @@ def save_torch(
     _CHECKS.get(layout, lambda path, network: None)(path, network)
     if layout == "timm":
         file.parent.mkdir(parents=True, exist_ok=True)
-        files.write(file.parent / "config.json", timm_config(network))
+        files.write_json(file.parent / "config.json", timm_config(network))
     note = {"stem": network.stem}
     tree: Mapping[str, Any] = state_dict(network, layout)
     if layout == "moco":
