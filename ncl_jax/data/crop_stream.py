@@ -3,6 +3,7 @@
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false
 # (TensorFlow's stubs know neither symbolic arguments, None as a bound, nor slices with an ellipsis.)
 
+import dataclasses
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from ncl_jax.errors import UserError
 
 log = logging.getLogger(__name__)
 
-FIELDS = ("source", "id")  # what `fields` may name besides the fixed ones
+FIELDS = ("source", "texture", "id")  # what `fields` may name besides the fixed ones
 SHARE_AFTER = 100  # records seen before the share of bad ones is judged
 RESERVE = 64  # records that may fill gaps where the others are not at hand
 SMALL = 128  # pixels: images of one size up to this one are cropped a batch at a time
@@ -29,8 +30,9 @@ class CropStream:
     A batch holds `query` and `key` uint8 `[b s s 3]` (random-resized crops; only `query` with `views=1`), `box` float32
     `[b 4]` (the query's y0, x0, y1, x1 in [0, 1] of the whole undistorted image), `label` int32 `[b]` (-1: none),
     `key_order` int32 `[b]` (`key[j]` belongs to example `key_order[j]` of the global batch), and of `fields` on request
-    `source` uint8 `[b s s 3]` (shorter side resized to s, central square; `box` refers to the whole image, not to
-    this) and `id` int32 `[b]`.
+    `source` uint8 `[b s s 3]` (the whole undistorted image, squeezed into the square: `box` names the same part of both),
+    `texture` uint8 `[b k s s 3]` (the record of this id of each of `dataset.textures`, squeezed alike) and `id` int32
+    `[b]`.
 
     `position` after a batch is what resumes behind it. `skips` counts the times that a record did not decode, and
     `skipped` lists these records' names, each once.
@@ -70,6 +72,10 @@ class CropStream:
         for field in fields:
             if field not in FIELDS:
                 raise UserError(f"field {field!r} of the stream: unknown; one of {', '.join(FIELDS)}")
+        if "texture" not in fields:
+            dataset = dataclasses.replace(dataset, textures=())
+        elif not dataset.textures:
+            raise UserError(f"dataset {dataset.name}[{dataset.split}]: no texture dataset is paired with it")
         self.dataset, self.batch, self.seed = dataset, batch, seed
         self.steps_per_epoch = dataset.num_examples // batch
         self.skips, self.skipped = 0, []
@@ -147,6 +153,8 @@ class CropStream:
             batch["key_order"] = order
         if "source" in self._fields:
             batch["source"] = views[:, -1]
+        if "texture" in self._fields:
+            batch["texture"] = arrays["texture"]
         if "id" in self._fields:
             batch["id"] = arrays["id"].astype(np.int32)
         return {key: np.ascontiguousarray(value) for key, value in batch.items()}
@@ -163,21 +171,28 @@ class CropStream:
     def _record(self, row: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The parsed record that an undecoded row is or names."""
         if self._parse:
-            return {"id": row["id"], **self._parse(row["serialised"])}
+            return self._parse(row["id"], row["serialised"])
         assert self._lookup
         return self._lookup(row["id"])
 
     def _crops(self, record: Mapping[str, tf.Tensor], epoch: tf.Tensor) -> dict[str, tf.Tensor]:
         """One record to its crops."""
         views, box = self._crop_one(record["image"], self._epoch_seed(epoch), record["id"])
-        return {"views": views, "box": box, "label": record["label"], "id": record["id"]}
+        return {"views": views, "box": box, "label": record["label"], "id": record["id"], **self._textures(record)}
+
+    def _textures(self, record: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        if "textures" not in record:
+            return {}
+        encoded = tf.unstack(record["textures"], len(self.dataset.textures))
+        return {"texture": tf.stack([decode.squeezed(image, side=self._crop["side"]) for image in encoded])}
 
     def _decoded(self, record: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         image = tf.ensure_shape(decode.decode(record["image"]), (*(self.dataset.image_shape or ()), 3))
-        return {"image": image, "label": record["label"], "id": record["id"]}
+        return {"image": image, "label": record["label"], "id": record["id"], **self._textures(record)}
 
     def _fits(self, shape: tuple[int, int]) -> bool:
-        return self._whole and self.dataset.num_examples * shape[0] * shape[1] * 3 <= HELD
+        pixels = shape[0] * shape[1] + len(self.dataset.textures) * self._crop["side"] ** 2
+        return self._whole and self.dataset.num_examples * pixels * 3 <= HELD
 
     def _decode_all(self) -> dict[str, tf.Tensor]:
         """Every image of a small dataset, with `row` -1 for those that do not decode."""

@@ -62,6 +62,7 @@ class Dataset:
     features: Any = dataclasses.field(default=None, repr=False, compare=False)  # tfds.features.FeaturesDict
     paths: tuple[str, ...] = dataclasses.field(default=(), repr=False)
     folder_labels: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
+    textures: tuple["Dataset", ...] = ()  # their record i belongs to record i of this one
 
     def record_name(self, index: int) -> str:
         """What a person needs to find record `index`: the image file, or the TFRecord file and the place in it."""

@@ -1,12 +1,15 @@
 """Undecoded records of a dataset as tf.data elements, in order or shuffled, whole or one process's part.
 
 A record is a dict of scalars: `id` (int64, its index in the split), `image` (the encoded bytes), and every integer
-feature as int32, the label under the name "label".
+feature as int32, the label under the name "label". Where the dataset has textures, `textures` `[k]` holds the encoded
+image of the same id of each.
 """
 
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false
 # (TensorFlow's stubs know neither symbolic arguments, None as a bound, nor slices with an ellipsis.)
 
+import bisect
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,15 +26,21 @@ INTERLEAVED = 16  # files read at a time where a dataset is too large to be shuf
 
 def lookup(dataset: Dataset) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """A graph function from an id to its record. Image files are read when asked for; other records are held in RAM."""
-    if dataset.paths:
-        paths, labels = tf.constant(dataset.paths), tf.constant(dataset.folder_labels)
-        return lambda id: {
-            "id": id,
-            "image": tf.io.read_file(tf.gather(paths, id)),
-            "label": tf.gather(labels, id),
-        }
-    held = read_all(dataset)
-    return lambda id: {key: tf.gather(column, id) for key, column in held.items()}
+    if not dataset.paths:
+        held = read_all(dataset)
+        return lambda id: {key: tf.gather(column, id) for key, column in held.items()}
+    paths, labels = tf.constant(dataset.paths), tf.constant(dataset.folder_labels)
+    textures = [lookup(texture) for texture in dataset.textures]
+
+    def record(id: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = {"id": id, "image": tf.io.read_file(tf.gather(paths, id)), "label": tf.gather(labels, id)}
+        return found | _stacked([texture(id)["image"] for texture in textures])
+
+    return record
+
+
+def _stacked(textures: list[tf.Tensor]) -> dict[str, tf.Tensor]:
+    return {"textures": tf.stack(textures)} if textures else {}
 
 
 def read_all(dataset: Dataset, low: int = 0, high: int | None = None) -> dict[str, tf.Tensor]:
@@ -48,7 +57,7 @@ def read_all(dataset: Dataset, low: int = 0, high: int | None = None) -> dict[st
 
 def damaged(dataset: Dataset, error: Exception | None = None) -> UserError:
     """The error for files that cannot be read to their end, with the first of them."""
-    for chunk in dataset.chunks:
+    for chunk in itertools.chain(dataset.chunks, *(texture.chunks for texture in dataset.textures)):
         try:
             count = sum(1 for _ in tf.data.TFRecordDataset(chunk.path).take(chunk.skip + chunk.take))
         except tf.errors.OpError:
@@ -60,10 +69,12 @@ def damaged(dataset: Dataset, error: Exception | None = None) -> UserError:
 
 def in_order(dataset: Dataset, low: int, high: int) -> tf.data.Dataset:
     """Records `low` to `high` in the order of their ids."""
+    if low == high:
+        return in_order(dataset, 0, 1).take(0)
     if dataset.paths:
         return tf.data.Dataset.range(low, high).map(plain(lookup(dataset)))
-    files = tf.data.Dataset.from_tensor_slices(_columns(_part(dataset.chunks, low, high)))
-    return files.flat_map(plain(_read)).map(_parser(dataset))
+    files = tf.data.Dataset.from_tensor_slices(_columns(_parts(dataset, low, high)))
+    return files.flat_map(plain(_read)).map(plain(parse(dataset)))
 
 
 def shuffled(dataset: Dataset, low: int, high: int, seed: tf.Tensor, buffer: int) -> tf.data.Dataset:
@@ -72,7 +83,7 @@ def shuffled(dataset: Dataset, low: int, high: int, seed: tf.Tensor, buffer: int
     The order is a function of `seed` (int64 `[2]`, may be symbolic). Parsing is left to the reader (`parse`): what
     the buffer holds and a resumed stream skips over is the serialised record.
     """
-    columns = _columns(_part(dataset.chunks, low, high))
+    columns = _columns(_parts(dataset, low, high))
     count = len(columns[0])
     order = tf.argsort(tf.random.stateless_uniform([count], seed, None, None, tf.int64, alg="philox"), stable=True)
     files = tf.data.Dataset.from_tensor_slices(tuple(tf.gather(column, order) for column in columns))
@@ -82,32 +93,50 @@ def shuffled(dataset: Dataset, low: int, high: int, seed: tf.Tensor, buffer: int
     return records.shuffle(buffer, seed=seed[0], reshuffle_each_iteration=False)
 
 
-def _part(chunks: tuple[Chunk, ...], low: int, high: int) -> list[Chunk]:
-    part = []
-    for chunk in chunks:
-        first, last = max(low, chunk.start), min(high, chunk.start + chunk.take)
-        if first < last:
-            part.append(Chunk(chunk.path, chunk.skip + first - chunk.start, last - first, first))
-    return part
+def _parts(dataset: Dataset, low: int, high: int) -> list[list[Chunk]]:
+    """Records `low` to `high` in pieces that lie in one file: of the dataset and of each of its stored textures."""
+    stored = [dataset.chunks, *(texture.chunks for texture in dataset.textures if not texture.paths)]
+    bounds = sorted({low, high, *(c.start for chunks in stored for c in chunks if low < c.start < high)})
+    return [[_piece(chunks, *part) for chunks in stored] for part in itertools.pairwise(bounds)]
 
 
-def _columns(chunks: list[Chunk]) -> tuple[np.ndarray, ...]:
-    """Paths and int64 skip, take, start."""
-    numbers = np.array([(c.skip, c.take, c.start) for c in chunks], np.int64).reshape(-1, 3)
-    return np.array([c.path for c in chunks], object), *numbers.T
+def _piece(chunks: tuple[Chunk, ...], first: int, last: int) -> Chunk:
+    chunk = chunks[bisect.bisect_right(chunks, first, key=lambda c: c.start) - 1]
+    return Chunk(chunk.path, chunk.skip + first - chunk.start, last - first, first)
 
 
-def _read(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor, start: tf.Tensor) -> tf.data.Dataset:
-    records = tf.data.TFRecordDataset(path).skip(skip).take(take)
-    return records.enumerate(start)
+def _columns(pieces: list[list[Chunk]]) -> tuple[np.ndarray, ...]:
+    """Paths and int64 skips, a column per dataset; int64 take and start."""
+    paths = np.array([[chunk.path for chunk in row] for row in pieces], object)
+    skips = np.array([[chunk.skip for chunk in row] for row in pieces], np.int64)
+    numbers = np.array([(row[0].take, row[0].start) for row in pieces], np.int64)
+    return paths, skips, *numbers.T
 
 
-def _parser(dataset: Dataset) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
-    record = parse(dataset)
-    return plain(lambda id, serialised: {"id": id, **record(serialised)})
+def _read(paths: tf.Tensor, skips: tf.Tensor, take: tf.Tensor, start: tf.Tensor) -> tf.data.Dataset:
+    """(id, serialised records: one of each dataset)."""
+    # (Not tf.unstack: TensorFlow's optimiser of datasets crashes on an operation with several results.)
+    files = [tf.data.TFRecordDataset(paths[n]).skip(skips[n]).take(take) for n in range(paths.shape[0])]
+    return tf.data.Dataset.zip(tuple(files)).enumerate(start)
 
 
-def parse(dataset: Dataset) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+def parse(dataset: Dataset) -> Callable[[tf.Tensor, tuple[tf.Tensor, ...]], dict[str, tf.Tensor]]:
+    """A graph function from an id and what is serialised under it, by the dataset and its stored textures."""
+    own = _fields(dataset)
+    textures = [lookup(texture) if texture.paths else _fields(texture) for texture in dataset.textures]
+
+    def record(id: tf.Tensor, serialised: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+        stored = iter(serialised[1:])
+        found = [
+            read(id if texture.paths else next(stored))["image"]
+            for texture, read in zip(dataset.textures, textures, strict=True)
+        ]
+        return {"id": id, **own(serialised[0]), **_stacked(found)}
+
+    return record
+
+
+def _fields(dataset: Dataset) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """A graph function from a serialised record to its image bytes and integers."""
     tfds = import_tfds()
     keys = [key for key in (dataset.image_key, dataset.label_key, *dataset.extra_keys) if key]

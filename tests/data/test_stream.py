@@ -243,7 +243,7 @@ def test_refusals(data_dir):
         make(dataset)
     with pytest.raises(UserError, match="cannot be shared evenly by 3 processes"):
         make(dataset, batch=4, process=(0, 3))
-    with pytest.raises(UserError, match="field 'mask' of the stream: unknown; one of source, id"):
+    with pytest.raises(UserError, match="field 'mask' of the stream: unknown; one of source, texture, id"):
         make(dataset, batch=4, fields=("mask",))
     with pytest.raises(UserError, match="cannot be shared evenly"):
         eval_batches(dataset, batch=4, size=8, resize=8, process=(0, 3))
