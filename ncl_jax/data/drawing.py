@@ -1,7 +1,7 @@
 """Procedural pictures of a textured shape: 10 shapes x 10 textures, everything else random.
 
 The class of a picture can be read from its outline or from its surface, and from nothing else: colours, position,
-size, rotation, background, and the texture's own orientation, phase and period are drawn independently of both.
+size, rotation, background, and the texture's own tilt, phase and period are drawn independently of both.
 Plain numpy, so that notebooks and tests can draw without TensorFlow.
 """
 
@@ -35,7 +35,7 @@ def draw(
     mask = inside(*_pose(x, y, pose))
     rows, columns = np.nonzero(mask)  # a quarter of the picture: the texture is computed only there
     x, y = axis[columns], axis[rows]
-    turn = 2 * np.pi * surface[0]
+    turn = 0.2 * (2 * surface[0] - 1)  # within 11 degrees: a texture seen at any angle is many textures
     period = 0.30 + 0.10 * surface[1]  # of an image that is 2 wide: 4.8 to 6.4 pixels at 32
     cos, sin = np.float32(np.cos(turn) / period), np.float32(np.sin(turn) / period)
     u = cos * x + sin * y + np.float32(8 * surface[2])
@@ -90,7 +90,9 @@ def _colours(r: np.ndarray) -> np.ndarray:
     # The background lies between the texture's colours: either cue alone can be learnt, and neither is drowned. With
     # the background as the darkest or brightest, the outline stands out and networks prefer it to the texture.
     order = (0, 2, 1) if r[3] < 0.5 else (2, 0, 1)
-    hue, chroma = 2 * np.pi * r[4:7], 0.15 + 0.45 * r[7:10]
+    # Colours are faint. Hues outlive colour jitter and differ from picture to picture: where they are strong, telling
+    # pictures apart takes nothing else, and contrastive pretraining learns neither shapes nor textures.
+    hue, chroma = 2 * np.pi * r[4:7], 0.05 + 0.13 * r[7:10]
     colour = np.cos(hue[:, None] - np.array([0.0, 2.0943951, 4.1887902])) * chroma[:, None] * 0.6
     colour -= (colour @ LUMA)[:, None]
     luma = lumas[list(order)][:, None]

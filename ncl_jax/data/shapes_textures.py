@@ -46,7 +46,7 @@ def config(name: str) -> tfds.core.BuilderConfig:
 class ShapesTextures(tfds.core.GeneratorBasedBuilder):
     """TFDS builder; `tfds.load("shapes_textures")` finds it once this module is imported."""
 
-    VERSION = tfds.core.Version("1.1.0")  # another one whenever a picture changes
+    VERSION = tfds.core.Version("1.2.0")  # another one whenever a picture changes
     BUILDER_CONFIGS = [config("px32"), config("px64"), config("px224")]  # noqa: RUF012
 
     def _info(self) -> tfds.core.DatasetInfo:
