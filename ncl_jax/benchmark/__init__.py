@@ -23,10 +23,12 @@ REGISTRY: dict[str, tuple[str, str]] = {
     "negatives": ("negatives", "ms per image of each kind of negative"),
     "augment": ("augment", "ms per image of each augmentation recipe"),
     "knn": ("knn", "ms per query of the kNN evaluation"),
+    "input": ("input", "records to device, and how long the step waits for them"),
+    "step": ("step", "the pretraining step of a config, its parts and its negatives"),
 }
 
 # What `--against` may name, and the benchmarks that know it.
-PEERS: dict[str, tuple[str, ...]] = {}
+PEERS: dict[str, tuple[str, ...]] = {"torch": ("step", "input"), "torch_compile": ("step",)}
 
 
 def run(name: str, options: Options, output: str | None = None) -> dict[str, Result]:

@@ -1,0 +1,61 @@
+"""A config's compiled step with a state and a batch of noise, and what the compiler says of it."""
+
+import dataclasses
+import time
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from ncl_jax import methods, optim, parallel, state
+from ncl_jax import step as step_lib
+from ncl_jax.benchmark import random_batch
+from ncl_jax.config import Config
+from ncl_jax.methods import Method
+
+STEPS_PER_EPOCH = 1000  # only schedules see it
+
+
+@dataclasses.dataclass
+class Program:
+    """Call it to take a step; the state moves on, the batch stays."""
+
+    config: Config
+    method: Method
+    compiled: Any
+    compile_seconds: float  # tracing and lowering included
+    state: state.TrainState
+    batch: dict[str, jax.Array]
+
+    def __call__(self) -> dict[str, jax.Array]:
+        self.state, metrics = self.compiled(self.state, self.batch)
+        return metrics
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of a step on one device, as XLA counts them in the compiled program."""
+        return self.compiled.cost_analysis()["flops"]
+
+    @property
+    def bytes(self) -> int:
+        """Memory of a step on one device: state, batch, and the most that is held between."""
+        memory = self.compiled.memory_analysis()
+        return (
+            memory.argument_size_in_bytes
+            + memory.output_size_in_bytes
+            - memory.alias_size_in_bytes
+            + memory.temp_size_in_bytes
+        )
+
+
+def build(config: Config, mesh: Mesh, *, num_classes: int = random_batch.CLASSES) -> Program:
+    """The step of `ncl-jax pretrain` for this config, compiled. Raises UserError for a batch that does not divide."""
+    parallel.check_batch(config.batch, mesh, config.optim.accumulate)
+    method = methods.build(config, config.epochs * STEPS_PER_EPOCH)
+    optimizer = optim.optimizer(config, STEPS_PER_EPOCH)
+    fresh = state.create(config, method, optimizer, num_classes=num_classes, mesh=mesh)
+    batch = jax.device_put(random_batch.wire(config), parallel.batch_sharding(mesh))
+    jitted = step_lib.compile_step(step_lib.make_step(config, method, optimizer, steps_per_epoch=STEPS_PER_EPOCH), mesh)
+    start = time.perf_counter()
+    compiled = jitted.lower(fresh, batch).compile()
+    return Program(config, method, compiled, time.perf_counter() - start, fresh, batch)

@@ -1,0 +1,125 @@
+"""Inputs are loaded as they say; no test asserts how long anything takes."""
+
+import types
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision_reference import import_torchvision
+
+from ncl_jax import config, methods, negatives, parallel  # noqa: F401
+from ncl_jax.benchmark import input as input_benchmark
+from ncl_jax.benchmark.result import Options
+from ncl_jax.benchmark.timing import Timing
+from ncl_jax.data import datasets
+from ncl_jax.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for index in range(16):
+        path = root / "train" / "ab"[index % 2] / f"{index}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(path)
+    return f"folder:{root}"
+
+
+@pytest.fixture
+def settings(folder):
+    return config.parse(
+        {
+            "batch": 8,
+            "data": {"name": folder, "image_size": 32},
+            "method": {"name": "moco", "queue_size": 8},
+            "evaluation": {"resize": 32},
+        }
+    )
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    mesh = parallel.data_mesh(parallel.jax.devices()[:1])
+    monkeypatch.setattr(parallel, "data_mesh", lambda: mesh)
+
+
+class FakeProgram:
+    """Instead of a compiled network: takes the batch and returns a number of it."""
+
+    def __init__(self):
+        self.batch, self.taken = {}, []
+
+    def __call__(self):
+        self.taken.append(self.batch["query"].shape)
+        return {"loss": jnp.mean(self.batch["query"].astype(jnp.float32))}
+
+
+def test_records_to_device_and_the_wait_of_a_step(settings, monkeypatch):
+    fake = FakeProgram()
+    built_for = []
+
+    def build(config, mesh, *, num_classes):
+        built_for.append(num_classes)
+        return fake
+
+    monkeypatch.setattr(input_benchmark.program, "build", build)
+    result = input_benchmark.run(Options(settings, seconds=0.01))
+    (ours,), (waits,) = result.tables.values()
+    assert ours["input"] == "ours"
+    assert ours["images/s"] > 0
+    assert built_for == [2]
+    assert waits["steps"] >= input_benchmark.LEAST
+    assert fake.taken == [(8, 32, 32, 3)] * (waits["steps"] + input_benchmark.WARM_UP)
+    assert 0 <= float(waits["input wait"].rstrip("%")) <= 100
+
+
+def test_a_row_counts_images_per_core(settings, monkeypatch):
+    monkeypatch.setattr(input_benchmark.machine, "cores", lambda: 4)
+    row = input_benchmark._row("theirs", Timing(1.0, (0.5,)), settings, Timing(1.0, (0.25,)))
+    assert (row["images/s"], row["images/s per core"], row["our speed / theirs"]) == (16.0, 4.0, 2.0)
+
+
+def test_a_burst_is_shared_by_its_batches(monkeypatch):
+    monkeypatch.setattr(input_benchmark.machine, "cores", lambda: 2)
+    loaded = []
+
+    def measure_one(call, seconds):
+        call()
+        return Timing(16.0, (8.0,))
+
+    monkeypatch.setattr(input_benchmark.timing, "measure_one", measure_one)
+    each = input_benchmark._each(lambda: loaded.append(1), 1.0)
+    assert each.median == 8.0 / len(loaded)
+
+
+def test_peers_load_two_views_of_each_image(settings, monkeypatch):
+    import_torchvision()
+    from ncl_jax.benchmark import torch_loader
+
+    asked = {}
+
+    def loader(torch, paths, transform, batch):
+        asked[batch] = paths
+        return torch_loader.TwoViews(paths, transform)
+
+    monkeypatch.setattr(torch_loader, "_loader", loader)
+    data = datasets.open_dataset(settings.data.name, "train")
+    made = torch_loader.loaders(data, settings)
+    assert asked == {8: data.paths}
+    assert len(made) == 2
+    for views in made.values():
+        one, two = views[3]
+        assert one.shape == two.shape == (3, 32, 32)
+        assert str(one.dtype) == "torch.uint8"
+        assert (one != two).any()
+        assert len(views) == 16
+
+
+def test_peers_need_image_files(settings):
+    import_torchvision()
+    from ncl_jax.benchmark import torch_loader
+
+    with pytest.raises(UserError, match="folder:PATH"):
+        torch_loader.loaders(types.SimpleNamespace(paths=(), name="cifar10"), settings)
