@@ -84,13 +84,19 @@ def load_torch(path: str | os.PathLike, *, stem: str | None = None) -> Network:
 
     Raises UserError, one line with the key and what was expected, for anything but a plain ResNet's checkpoint.
     """
+    return load(path, stem=stem)[0]
+
+
+def load(path: str | os.PathLike, *, stem: str | None = None) -> tuple[Network, dict[str, np.ndarray]]:
+    """`load_torch`, with the file's tensors by its own keys, dots between the levels; Haiku's by those of PyTorch."""
     path = Path(path).expanduser()
     tree = files.read(path)
     note = tree.pop("ncl_jax", None) or {}
     tensors = _flat({k: v for k, v in tree.items() if k not in _OPTIMIZER})
     translated = haiku.translate(tensors)
+    tensors = translated if translated is not None else tensors
     try:
-        return _network(path, tree, translated if translated is not None else tensors, note, stem)
+        return _network(path, tree, tensors, note, stem), tensors
     except UserError as error:
         raise error if str(error).startswith(str(path)) else UserError(f"{path}: {error}") from None
 
@@ -116,9 +122,9 @@ def _network(path: Path, tree: dict, tensors: dict[str, np.ndarray], note: Mappi
         queue = np.array(queue.T, np.float32, order="C")
     else:
         queue = None
-    momentum, learning_rate = None, None
+    momentum, sgd = None, {}
     if layout and layout.name == "MoCo" and isinstance(tree.get("optimizer"), Mapping):
-        momentum, learning_rate = _momentum(tree["optimizer"], tensors, container, prefix, heads)
+        momentum, sgd = _momentum(tree["optimizer"], tensors, container, prefix, heads)
     epoch = tree.get("epoch")
     return Network(
         architecture=architecture,
@@ -133,9 +139,11 @@ def _network(path: Path, tree: dict, tensors: dict[str, np.ndarray], note: Mappi
         queue=queue,
         pointer=int(np.ravel(tensors.get(f"{parent}queue_ptr", 0))[0]) if queue is not None else 0,
         momentum=momentum,
-        learning_rate=learning_rate,
+        sgd=sgd,
         epoch=epoch if isinstance(epoch, int) else None,
         batches=int(kept.get(f"bn1.{names.COUNTER}", 0)),
+        prefix=prefix,
+        style=style,
         ignored=tuple(key for key in tensors if key not in used),
     )
 
@@ -247,27 +255,26 @@ def _target(tensors, prefix, style, layout, heads, used, architecture) -> dict[s
     return None
 
 
-def _momentum(optimizer, tensors, container, prefix, heads) -> tuple[dict[str, Any] | None, float | None]:
+def _momentum(optimizer, tensors, container, prefix, heads) -> tuple[dict[str, Any] | None, dict[str, float]]:
     """SGD's buffers by network. PyTorch numbers parameters in the order in which the whole model has them."""
     groups, state = optimizer.get("param_groups"), optimizer.get("state")
     if not isinstance(groups, list) or not isinstance(state, Mapping):
-        return None, None
+        return None, {}
     order = [number for group in groups for number in group.get("params", [])]
     buffers = re.compile(r"(^|\.)(running_mean|running_var|num_batches_tracked|queue|queue_ptr)$")
     parameters = [key for key in tensors if key.startswith(container) and not buffers.search(key)]
-    rate = groups[0].get("lr") if groups else None
     # A script may hand over only the parameters that are trained; the key encoder's come last.
     trained = [key for key in parameters if key.startswith(prefix)]
     parameters = {len(parameters): parameters, len(trained): trained}.get(len(order))
     if parameters is None:
-        return None, None
+        return None, {}
     found = {}
     for number, key in zip(order, parameters, strict=True):
         buffer = (state.get(number) or {}).get("momentum_buffer")
         if not key.startswith(prefix):
             continue
         if not isinstance(buffer, np.ndarray):
-            return None, None  # Adam, LARS, or no step taken yet
+            return None, {}  # Adam, LARS, or no step taken yet
         if buffer.shape != tensors[key].shape:
             raise UserError(
                 f"optimizer.state.{number}.momentum_buffer: shape {buffer.shape}, {key} expects {tensors[key].shape}"
@@ -278,7 +285,8 @@ def _momentum(optimizer, tensors, container, prefix, heads) -> tuple[dict[str, A
     if "head" in heads:
         head = mlp.read({key[3:]: value for key, value in found.items() if key.startswith("fc.")})
         momentum |= {"head": head["params"]} if head else {}
-    return momentum, rate if isinstance(rate, float) else None
+    sgd = {name: groups[0].get(name) for name in ("lr", "momentum", "weight_decay")}
+    return momentum, {name: float(value) for name, value in sgd.items() if isinstance(value, (int, float))}
 
 
 def _stem(side: int, noted: Any, given: str | None) -> str:

@@ -84,8 +84,8 @@ def infer(tensors: Mapping[str, np.ndarray], show: Callable[[str], str] = str) -
 
 def _width(architecture: str, tensors: Mapping[str, np.ndarray]) -> float:
     """The roundest multiplier whose stages are as wide as these."""
-    inner = 1 if ARCHITECTURES[architecture][0] else 2  # of the convolutions whose outputs are the block's width
-    wide = [len(tensors[k]) if (k := f"layer{s}.0.bn{inner}.weight") in tensors else 0 for s in range(1, 5)]
+    last, times = (3, 4) if ARCHITECTURES[architecture][0] else (2, 1)  # of a block: its convolution, its expansion
+    wide = [len(tensors[k]) // times if (k := f"layer{s}.0.bn{last}.weight") in tensors else 0 for s in range(1, 5)]
     exact = (wide[3] or 512) / 512
     for width in [*(round(exact, digits) for digits in range(1, 5)), exact]:
         if [round(64 * 2**s * width) for s in range(4)] == wide:

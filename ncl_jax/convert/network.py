@@ -25,8 +25,10 @@ class Network:
       target: name -> variables of the EMA network's `backbone` and heads.
       queue: [n d], unit rows; `pointer` is the row that the next keys go to.
       momentum: name -> the buffer of SGD with momentum, shaped as that network's params.
+      sgd: settings of that SGD by PyTorch's names, `lr`, `momentum`, `weight_decay`; those that are known.
       epoch: epochs trained.
       batches: number of batches that batch norm has seen, which PyTorch stores with every layer.
+      prefix, style: of the backbone's keys in the file; style is one of `names.STYLES`.
       ignored: keys of the file that mean nothing here.
     """
 
@@ -42,9 +44,11 @@ class Network:
     queue: np.ndarray | None = None
     pointer: int = 0
     momentum: Mapping[str, Any] | None = None
-    learning_rate: float | None = None
+    sgd: Mapping[str, float] = dataclasses.field(default_factory=dict)
     epoch: int | None = None
     batches: int = 0
+    prefix: str = ""
+    style: str = "torchvision"
     ignored: tuple[str, ...] = ()
 
     def encoder(self) -> ResNet:

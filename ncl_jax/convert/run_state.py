@@ -25,14 +25,14 @@ def from_run(
     stem: str | None = None,
     ema: float | None = None,
     epoch: int | None = None,
-    learning_rate: float | None = None,
+    sgd: Mapping[str, float] | None = None,
 ) -> Network:
     """A `Network` of a run's `params` (name -> params of `backbone` and heads) and `extra` (`batch_stats`, and of
     MoCo `target`, `queue`, `pointer`).
 
-    `optimizer` is the optax state of SGD with momentum (leave it out for another optimiser). With `ema`, the momentum
-    of the key encoder, the target is taken back by the one update that this package does at the end of a step and
-    MoCo at the start of the next.
+    `optimizer` is the optax state of SGD with momentum (leave it out for another optimiser), `sgd` its settings by
+    PyTorch's names. With `ema`, the momentum of the key encoder, the target is taken back by the one update that this
+    package does at the end of a step and MoCo at the start of the next.
     """
     params, extra = jax.tree.map(np.asarray, (dict(params), dict(extra)))
     online = {name: _variables(params[name], extra["batch_stats"].get(name, {})) for name in params}
@@ -57,7 +57,7 @@ def from_run(
         queue=extra.get("queue"),
         pointer=int(extra.get("pointer", 0)),
         momentum=jax.tree.map(np.asarray, trace),
-        learning_rate=learning_rate,
+        sgd=dict(sgd or {}),
         epoch=epoch,
     )
 

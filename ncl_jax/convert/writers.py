@@ -1,6 +1,5 @@
 """Checkpoints that torchvision, timm, MoCo and detectron2 load."""
 
-import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -87,11 +86,6 @@ def state_dict(network: Network, layout: str = "torchvision") -> Tensors:
     return backbone
 
 
-def key_map(layout: str) -> Callable[[str], str]:
-    """torchvision's key of the backbone -> the key in a file of `save_torch`, below the top-level containers."""
-    return {"moco": lambda key: f"module.encoder_q.{key}", "detectron2": names.to_detectron2}.get(layout, str)
-
-
 def _file(path: Path, layout: str) -> Path:
     """The file of weights that `path` means."""
     if layout == "timm" and path.suffix != ".safetensors":
@@ -148,10 +142,11 @@ def _moco_file(network: Network, state: Mapping[str, np.ndarray]) -> dict[str, A
         buffers |= {f"fc.{key}": value for key, value in head.items()}
     # MoCo gives the parameters of both encoders to its optimiser; only the first half ever has gradients.
     group = {
-        "lr": network.learning_rate if network.learning_rate is not None else 0.03,
+        "lr": 0.03,
         "momentum": 0.9,
-        "dampening": 0,
         "weight_decay": 1e-4,
+        **network.sgd,
+        "dampening": 0,
         "nesterov": False,
         "maximize": False,
         "foreach": None,
@@ -200,15 +195,6 @@ def _check_timm(path: Path, network: Network) -> None:
         raise UserError(f"{path}: timm's ResNets have no {network.stem!r} stem (a 3x3 one); use layout torchvision")
 
 
-def _check_moco(path: Path, network: Network) -> None:
-    if network.heads and "head" not in network.heads:
-        names_ = ", ".join(network.heads)
-        raise UserError(
-            f"{path}: MoCo's layout has one head, this network has {names_}; "
-            "write the backbone alone: dataclasses.replace(network, heads={}, target=None)"
-        )
-
-
 def _check_detectron2(path: Path, network: Network) -> None:
     if network.stem != "imagenet" or network.architecture == "resnet10":
         raise UserError(
@@ -219,18 +205,16 @@ def _check_detectron2(path: Path, network: Network) -> None:
 
 _CHECKS: dict[str, Callable[[Path, Network], None]] = {
     "timm": _check_timm,
-    "moco": _check_moco,
     "detectron2": _check_detectron2,
 }
 
 
 def _remarks(network: Network, layout: str) -> list[str]:
     lines = []
-    held = {"torchvision": {"classifier"}, "timm": {"classifier"}, "moco": {"heads", "target", "queue", "momentum"}}
-    parts = [
-        f.name for f in dataclasses.fields(network) if f.name in ("classifier", "heads", "target", "queue", "momentum")
-    ]
-    lost = [p for p in parts if getattr(network, p) not in (None, {}) and p not in held.get(layout, set())]
+    held = {"torchvision": {"classifier"}, "timm": {"classifier"}, "moco": {"head", "target", "queue", "momentum"}}
+    parts = {name: getattr(network, name) for name in ("classifier", "target", "queue", "momentum")}
+    parts |= network.heads
+    lost = [name for name, part in parts.items() if part is not None and name not in held.get(layout, set())]
     if lost:
         lines.append(f"not in layout {layout}, left out: {', '.join(lost)}")
     if network.stem != "imagenet" and layout == "torchvision":
