@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ncl_jax.convert import files, haiku, mlp, names
+from ncl_jax.convert import files, haiku, mlp, names, sgd
 from ncl_jax.convert.network import Network
 from ncl_jax.errors import UserError
 from ncl_jax.models.resnet import STEMS
@@ -122,16 +122,16 @@ def _network(path: Path, tree: dict, tensors: dict[str, np.ndarray], note: Mappi
         queue = np.array(queue.T, np.float32, order="C")
     else:
         queue = None
-    momentum, sgd = None, {}
+    momentum, settings = None, {}
     if layout and layout.name == "MoCo" and isinstance(tree.get("optimizer"), Mapping):
-        momentum, sgd = _momentum(tree["optimizer"], tensors, container, prefix, heads)
+        momentum, settings = sgd.read(tree["optimizer"], tensors, container, prefix, heads)
     epoch = tree.get("epoch")
     return Network(
         architecture=architecture,
         variables=names.to_tree(kept),
         width=width,
         stem=_stem(side, note.get("stem"), stem),
-        padding=layout.padding if layout else "torch",
+        padding=_padding(layout, side),
         layout=_layout_name(path, layout, style, prefix[len(container) :]),
         classifier=classifier,
         heads=heads,
@@ -139,13 +139,20 @@ def _network(path: Path, tree: dict, tensors: dict[str, np.ndarray], note: Mappi
         queue=queue,
         pointer=int(np.ravel(tensors.get(f"{parent}queue_ptr", 0))[0]) if queue is not None else 0,
         momentum=momentum,
-        sgd=sgd,
+        sgd=settings,
         epoch=epoch if isinstance(epoch, int) else None,
         batches=int(kept.get(f"bn1.{names.COUNTER}", 0)),
         prefix=prefix,
         style=style,
         ignored=tuple(key for key in tensors if key not in used),
     )
+
+
+def _padding(layout: _Layout | None, side: int) -> str:
+    """Of `ncl_jax.models.ResNet`: what a framework does is in no key."""
+    if layout and layout.name == "solo-learn" and side == 3:
+        return "wide"
+    return layout.padding if layout else "torch"
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
@@ -253,40 +260,6 @@ def _target(tensors, prefix, style, layout, heads, used, architecture) -> dict[s
         networks = {"backbone": names.to_tree(kept)} | networks
         return {name: networks[name] for name in ("backbone", *heads) if name in networks}
     return None
-
-
-def _momentum(optimizer, tensors, container, prefix, heads) -> tuple[dict[str, Any] | None, dict[str, float]]:
-    """SGD's buffers by network. PyTorch numbers parameters in the order in which the whole model has them."""
-    groups, state = optimizer.get("param_groups"), optimizer.get("state")
-    if not isinstance(groups, list) or not isinstance(state, Mapping):
-        return None, {}
-    order = [number for group in groups for number in group.get("params", [])]
-    buffers = re.compile(r"(^|\.)(running_mean|running_var|num_batches_tracked|queue|queue_ptr)$")
-    parameters = [key for key in tensors if key.startswith(container) and not buffers.search(key)]
-    # A script may hand over only the parameters that are trained; the key encoder's come last.
-    trained = [key for key in parameters if key.startswith(prefix)]
-    parameters = {len(parameters): parameters, len(trained): trained}.get(len(order))
-    if parameters is None:
-        return None, {}
-    found = {}
-    for number, key in zip(order, parameters, strict=True):
-        buffer = (state.get(number) or {}).get("momentum_buffer")
-        if not key.startswith(prefix):
-            continue
-        if not isinstance(buffer, np.ndarray):
-            return None, {}  # Adam, LARS, or no step taken yet
-        if buffer.shape != tensors[key].shape:
-            raise UserError(
-                f"optimizer.state.{number}.momentum_buffer: shape {buffer.shape}, {key} expects {tensors[key].shape}"
-            )
-        found[key[len(prefix) :]] = buffer
-    backbone = {key: value for key, value in found.items() if not key.startswith("fc.")}
-    momentum = {"backbone": names.to_tree(backbone)["params"]}
-    if "head" in heads:
-        head = mlp.read({key[3:]: value for key, value in found.items() if key.startswith("fc.")})
-        momentum |= {"head": head["params"]} if head else {}
-    sgd = {name: groups[0].get(name) for name in ("lr", "momentum", "weight_decay")}
-    return momentum, {name: float(value) for name, value in sgd.items() if isinstance(value, (int, float))}
 
 
 def _stem(side: int, noted: Any, given: str | None) -> str:

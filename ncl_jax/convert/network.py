@@ -60,7 +60,7 @@ class Network:
         parts = [self.architecture]
         parts += [f"width {self.width:g}"] if self.width != 1 else []
         parts += [f"stem {self.stem}"]
-        parts += ["SAME padding"] if self.padding == "same" else []
+        parts += [f"{self.padding} padding"] if self.padding != "torch" else []
         if self.classifier is not None:
             parts.append(f"{self.classifier['kernel'].shape[1]} classes")
         parts += [f"{name} {head_widths(head)}" for name, head in self.heads.items()]

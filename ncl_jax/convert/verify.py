@@ -105,7 +105,7 @@ def _torch_forward(network: Network, tensors: Mapping[str, np.ndarray], x: Any, 
         return state.get(to_style(name))
 
     def pad(x, side, stride, value=0.0):
-        if network.padding == "torch":
+        if network.padding != "same":
             return functional.pad(x, [side // 2] * 4, value=value)
         missing = [max((-(-n // stride) - 1) * stride + side - n, 0) for n in (x.shape[3], x.shape[2])]
         return functional.pad(x, [part for n in missing for part in (n // 2, n - n // 2)], value=value)
@@ -120,6 +120,7 @@ def _torch_forward(network: Network, tensors: Mapping[str, np.ndarray], x: Any, 
 
     bottleneck, stages = ARCHITECTURES[network.architecture]
     _, first_stride, pool = STEMS[network.stem]
+    x = functional.pad(x, [int(network.padding == "wide")] * 4)
     x = functional.relu(norm(conv(x, "conv1", first_stride), "bn1"))
     x = functional.max_pool2d(pad(x, 3, 2, -torch.inf), 3, 2) if pool else x
     for stage, blocks in enumerate(stages, start=1):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ncl_jax.convert import files, mlp, names
+from ncl_jax.convert import files, mlp, names, sgd
 from ncl_jax.convert.network import Network
 from ncl_jax.errors import UserError
 from ncl_jax.models.resnet import ARCHITECTURES
@@ -47,7 +47,8 @@ def save_torch(
     path = Path(path).expanduser()
     file = _file(path, layout)
     if network.padding != "torch":
-        raise UserError(f"{path}: the network pads as TensorFlow does (SAME); PyTorch's ResNets cannot")
+        how = {"same": "as TensorFlow does", "wide": "its first convolution by two pixels"}[network.padding]
+        raise UserError(f"{path}: the network pads {how}; torchvision's ResNets cannot")
     _CHECKS.get(layout, lambda path, network: None)(path, network)
     if layout == "timm":
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -141,21 +142,8 @@ def _moco_file(network: Network, state: Mapping[str, np.ndarray]) -> dict[str, A
         head = mlp.write({"params": network.momentum["head"]})
         buffers |= {f"fc.{key}": value for key, value in head.items()}
     # MoCo gives the parameters of both encoders to its optimiser; only the first half ever has gradients.
-    group = {
-        "lr": 0.03,
-        "momentum": 0.9,
-        "weight_decay": 1e-4,
-        **network.sgd,
-        "dampening": 0,
-        "nesterov": False,
-        "maximize": False,
-        "foreach": None,
-        "differentiable": False,
-        "fused": None,
-        "params": list(range(len(buffers) * (2 if network.target else 1))),
-    }
-    state_of = {number: {"momentum_buffer": buffer} for number, buffer in enumerate(buffers.values())}
-    return result | {"optimizer": {"state": state_of, "param_groups": [group]}}
+    count = len(buffers) * (2 if network.target else 1)
+    return result | {"optimizer": sgd.write(list(buffers.values()), count, network.sgd)}
 
 
 def timm_config(network: Network) -> dict[str, Any]:

@@ -64,7 +64,8 @@ class ResNet(nn.Module):
       width: multiplies the channels of every layer (rounded).
       stem: one of STEMS.
       padding: `torch` pads half a kernel on either side; `same` pads as TensorFlow and Haiku do, which for strides of 2
-        is another place. Weights trained with one lose several points with the other.
+        is another place; `wide` is `torch` with a pixel more before the first convolution, as solo-learn has it for
+        small images. Weights trained with one lose points with another.
       bn_groups: parts of the batch that are normalised on their own.
       dtype: of the activations; parameters, statistics and the returned features are float32.
       remat: compute each block again in the backward pass instead of keeping its activations.
@@ -108,6 +109,8 @@ class ResNet(nn.Module):
 
         block = nn.remat(Block) if self.remat else Block
         x = x.astype(self.dtype)
+        if self.padding == "wide":
+            x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         side, stride, pool = STEMS[self.stem]
         x = conv(round(64 * self.width), side, stride, "conv1")(x)
         x = nn.relu(norm("bn1")(x))
