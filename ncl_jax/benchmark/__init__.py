@@ -25,6 +25,7 @@ REGISTRY: dict[str, tuple[str, str]] = {
     "knn": ("knn", "ms per query of the kNN evaluation"),
     "input": ("input", "records to device, and how long the step waits for them"),
     "step": ("step", "the pretraining step of a config, its parts and its negatives"),
+    "scaling": ("scaling", "a model of the step of a config on TPU v5e slices and on 8 GPUs"),
 }
 
 # What `--against` may name, and the benchmarks that know it.

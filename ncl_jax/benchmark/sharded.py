@@ -1,0 +1,68 @@
+"""A config's step compiled for 8 simulated devices, in a process that sees them: what each computes and sends.
+
+`python -m ncl_jax.benchmark.sharded` reads a config (JSON) and writes what it found (JSON).
+"""
+
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+from typing import Any
+
+import jax
+
+from ncl_jax import config as config_lib
+from ncl_jax import methods, negatives, optim, parallel, state  # noqa: F401  (these bring their settings)
+from ncl_jax import step as step_lib
+from ncl_jax.benchmark import collectives, random_batch
+from ncl_jax.benchmark.program import STEPS_PER_EPOCH
+from ncl_jax.config import Config
+from ncl_jax.errors import UserError
+
+DEVICES = 8
+
+
+def describe(config: Config) -> dict[str, Any]:
+    """`flops` of a device, `collectives` (kind -> bytes of each) of the step over DEVICES, compiled elsewhere."""
+    if config.batch % DEVICES:
+        raise UserError(f"config.batch = {config.batch}: no multiple of the {DEVICES} devices of the compiled program")
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={DEVICES}"
+    done = subprocess.run(
+        [sys.executable, "-m", "ncl_jax.benchmark.sharded"],
+        input=json.dumps(config_lib.to_dict(local_groups(config))),
+        capture_output=True,
+        text=True,
+        env=os.environ | {"XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu"},
+    )
+    if done.returncode:
+        raise UserError(f"compiling for {DEVICES} devices failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+    return json.loads(done.stdout)
+
+
+def local_groups(config: Config) -> Config:
+    """The config with batch-norm groups that lie within a device each."""
+    groups = math.lcm(config.model.bn_groups, DEVICES)
+    if config.batch % groups:
+        groups = DEVICES
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, bn_groups=groups))
+
+
+def compile_and_count(config: Config) -> dict[str, Any]:
+    """`describe`, in this process; no array is made."""
+    mesh = parallel.data_mesh()
+    method, optimizer = methods.build(config, config.epochs * STEPS_PER_EPOCH), optim.optimizer(config, STEPS_PER_EPOCH)
+    made = step_lib.make_step(config, method, optimizer, steps_per_epoch=STEPS_PER_EPOCH)
+    abstract = state.abstract(config, method, optimizer, num_classes=random_batch.CLASSES)
+    batch = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in random_batch.wire(config).items()}
+    compiled = step_lib.compile_step(made, mesh).lower(abstract, batch).compile()
+    return {
+        "flops": compiled.cost_analysis()["flops"],
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(abstract.params)),
+        "collectives": collectives.sizes(compiled.as_text()),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(compile_and_count(config_lib.parse(json.load(sys.stdin)))))
