@@ -54,6 +54,17 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("evaluate", _evaluate, "evaluate the newest checkpoint of a run, from its workdir alone")
     sub.add_argument("--workdir", required=True)
 
+    sub = command("textures", _textures, "build the texture version of a dataset, or go on with it")
+    sub.add_argument("--dataset", required=True, help="a TFDS name, a built-in one, or folder:PATH")
+    sub.add_argument("--splits", default="", help="comma-separated (default: all)")
+    sub.add_argument("--data_dir", help="of the source, and where the textures go (default: TFDS's own)")
+    sub.add_argument("--quality", default="standard", help="standard, fast, draft or faithful (default: %(default)s)")
+    sub.add_argument("--size", type=int, help="side in pixels (default: the images' own where all have one, else 224)")
+    sub.add_argument("--seed", type=int, default=0, help="another one gives other textures (default: %(default)s)")
+    sub.add_argument("--beam_options", help="build by Apache Beam: options as of tfds build, e.g. runner=DirectRunner")
+    sub.add_argument("--process_count", type=int, help="processes that share the build and its data_dir")
+    sub.add_argument("--process_index", type=int, help="of this process (default: as a cluster's environment says)")
+
     sub = command("preview", _preview, "draw the views and negatives of a config, without training")
     sub.add_argument("--config", required=True, help="configs/NAME.py or configs/NAME.py:VARIANT")
     sub.add_argument("--output", default="negatives.png", help="the PNG to write")
@@ -109,6 +120,26 @@ def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     from ncl_jax.evaluation import protocol
 
     protocol.evaluate_workdir(config, arguments.workdir)
+
+
+def _textures(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    if overrides:
+        raise UserError(f"--config.{next(iter(overrides))}: textures are built without a config; see --help")
+    if (arguments.process_index is None) != (arguments.process_count is None):
+        raise UserError("--process_index and --process_count: give both or none")
+    from ncl_jax.textures import build
+
+    process = (arguments.process_index, arguments.process_count)
+    build.run(
+        arguments.dataset,
+        splits=tuple(split for split in arguments.splits.split(",") if split),
+        data_dir=arguments.data_dir,
+        quality=arguments.quality,
+        size=arguments.size,
+        seed=arguments.seed,
+        process=None if arguments.process_index is None else process,
+        beam_options=arguments.beam_options,
+    )
 
 
 def _preview(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:

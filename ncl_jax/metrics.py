@@ -108,8 +108,8 @@ def overview(params: Any) -> str:
 class Progress:
     """A bar with the time left where output is a terminal; else a plain line every now and then."""
 
-    def __init__(self, total: int, start: int = 0, *, stream: Any = None) -> None:
-        self._stream = stream or sys.stdout
+    def __init__(self, total: int, start: int = 0, *, unit: str = "step", stream: Any = None) -> None:
+        self._stream, self._unit = stream or sys.stdout, unit
         self._total, self._done, self._began, self._start = total, start, time.perf_counter(), start
         self._text = ""
 
@@ -124,7 +124,7 @@ class Progress:
             bar = "\u2501" * filled + "\u2500" * (20 - filled)
             self._stream.write("\r" + f"{bar} {self._position()}  {self._text}"[:width].ljust(width))
         elif scalars:
-            self._stream.write(f"step {self._position()}  {self._text}\n")
+            self._stream.write(f"{self._unit} {self._position()}  {self._text}\n")
         self._stream.flush()
 
     def say(self, line: str) -> None:

@@ -19,6 +19,8 @@ FLOORS = {
     "augment": 0,
     "textures": 0,
     "textures.build": 3,
+    "textures.build_examples": 3,
+    "textures.build_tfds": 3,
     "negatives": 1,
     "optim": 1,
     "online_probe": 1,

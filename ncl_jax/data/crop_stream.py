@@ -30,9 +30,9 @@ class CropStream:
     A batch holds `query` and `key` uint8 `[b s s 3]` (random-resized crops; only `query` with `views=1`), `box` float32
     `[b 4]` (the query's y0, x0, y1, x1 in [0, 1] of the whole undistorted image), `label` int32 `[b]` (-1: none),
     `key_order` int32 `[b]` (`key[j]` belongs to example `key_order[j]` of the global batch), and of `fields` on request
-    `source` uint8 `[b s s 3]` (the whole undistorted image, squeezed into the square: `box` names the same part of both),
-    `texture` uint8 `[b k s s 3]` (the record of this id of each of `dataset.textures`, squeezed alike) and `id` int32
-    `[b]`.
+    `source` uint8 `[b s s 3]` (the whole undistorted image, squeezed into the square: `box` names the same part of
+    it), `texture` uint8 `[b k s s 3]` (the record of this id of each of `dataset.textures`, squeezed alike) and `id`
+    int32 `[b]`.
 
     `position` after a batch is what resumes behind it. `skips` counts the times that a record did not decode, and
     `skipped` lists these records' names, each once.

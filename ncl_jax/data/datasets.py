@@ -96,9 +96,19 @@ def open_dataset(name: str, split: str, *, data_dir: str | os.PathLike | None = 
     use), or `folder:PATH` for `PATH/split/label/*.jpg|jpeg|png`. `data_dir` defaults to TFDS's own.
     Raises UserError for what does not exist, is not prepared, is empty or holds no images.
     """
-    is_folder = name.startswith("folder:")
-    builder = _folder(name) if is_folder else _builder(name, os.fspath(data_dir) if data_dir else None)
-    return _handle(name, builder, split)
+    return _handle(name, _open_builder(name, data_dir), split)
+
+
+def split_names(name: str, *, data_dir: str | os.PathLike | None = None) -> tuple[str, ...]:
+    """The splits of a dataset that have examples; errors as of `open_dataset`."""
+    splits = _open_builder(name, data_dir).info.splits
+    return tuple(split for split, info in splits.items() if info.num_examples)
+
+
+def _open_builder(name: str, data_dir: str | os.PathLike | None) -> Any:
+    if name.startswith("folder:"):
+        return _folder(name)
+    return _builder(name, os.fspath(data_dir) if data_dir else None)
 
 
 def _folder(name: str) -> Any:

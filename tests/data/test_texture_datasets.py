@@ -93,7 +93,7 @@ def test_refusals(data_dir, folder):
         UserError, match=r"textures/jpegs\[train\]: not there; make it with: ncl-jax textures --dataset=jp"
     ):
         pair(dataset, data_dir=str(data_dir))
-    with pytest.raises(UserError, match="textures/jpegs-seed1.*--seed=1 "):
+    with pytest.raises(UserError, match=r"textures/jpegs-seed1.*--seed=1 "):
         pair(dataset, ["textures/jpegs-seed1"], count=2, data_dir=str(data_dir))
     with pytest.raises(UserError, match=r"folder.*is none of jpegs\[train\]: it has 6 records, not 60"):
         pair(dataset, [f"folder:{folder}"])

@@ -1,0 +1,286 @@
+"""`ncl-jax textures`: builds a texture version of a dataset, ImageNet-Texture for one, as a TFDS dataset.
+
+The unit of work is a file: written beside, then renamed. So a build may be killed anywhere, go on later and be shared
+by any number of processes (file k belongs to process k mod their number, and whoever finds all files there describes
+the dataset), and the files come out the same.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from ncl_jax import metrics, parallel
+from ncl_jax.data import datasets
+from ncl_jax.errors import UserError
+from ncl_jax.textures import QUALITIES, build_examples
+from ncl_jax.textures import quality as quality_lib
+from ncl_jax.textures.build_examples import Recipe
+
+VERSION = "1.0.0"  # another one whenever a texture changes
+SHARD = 1280  # images: the most of one file; a file of the source is cut into equal parts up to this
+SHOW_EVERY = 2.0  # seconds: the progress
+SAMPLE = 8  # textures that are measured and shown
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """Records `low` to `high` of a split, and where they go."""
+
+    dataset: datasets.Dataset  # the source's split
+    low: int
+    high: int
+    path: str
+
+    @property
+    def done(self) -> bool:
+        return tf.io.gfile.exists(self.path)
+
+
+def run(
+    source: str,
+    *,
+    splits: Sequence[str] = (),
+    data_dir: str | None = None,
+    quality: str = "standard",
+    size: int | None = None,
+    seed: int = 0,
+    process: tuple[int, int] | None = None,
+    beam_options: str | None = None,
+) -> None:
+    """The command: build, then measure and show a sample.
+
+    Args:
+        process: (index, count) of those that share the build; as JAX's by default.
+        beam_options: build by TFDS on Apache Beam instead.
+    """
+    if process is None:
+        parallel.initialize()
+        process = (jax.process_index(), jax.process_count())
+    if not 0 <= process[0] < process[1]:
+        raise UserError(f"--process_index={process[0]}: want 0 to --process_count - 1 = {process[1] - 1}")
+    recipe, splits = plan(source, splits=splits, data_dir=data_dir, quality=quality, size=size, seed=seed)
+    if beam_options is not None:
+        from ncl_jax.textures import build_tfds
+
+        folder, complete = build_tfds.build_on_beam(recipe, splits, beam_options), True
+    else:
+        folder, complete = build(recipe, splits, process=process)
+    if not complete:
+        print(f"the files of this process are in {folder}; the others are not there yet")
+        return
+    print(f"dataset {recipe.name} ({', '.join(splits)}) is in {folder}")
+    row = sample(recipe, splits[0], folder)
+    figures = "  ".join(f"{name} {value:.3g}" for name, value in row.items() if isinstance(value, float))
+    print(f"first textures, grey levels / 255 (see `ncl_jax.textures.quality`): {figures}")
+    print(f"wrote {os.path.join(folder, 'contact_sheet.png')}: exemplars, and below them their texture")
+
+
+def plan(
+    source: str,
+    *,
+    splits: Sequence[str] = (),
+    data_dir: str | None = None,
+    quality: str = "standard",
+    size: int | None = None,
+    seed: int = 0,
+) -> tuple[Recipe, tuple[str, ...]]:
+    """The recipe for a dataset and the splits, all of the source's by default.
+
+    Without `size` it is the images' own side where all are squares of one below 224 px, else 224; exemplars are in
+    proportion to 96 px at 224.
+    """
+    known = datasets.split_names(source, data_dir=data_dir)
+    for split in splits:
+        if split not in known:
+            raise UserError(f"--splits: {source} has no split {split!r}; it has {', '.join(known)}")
+    splits = tuple(splits) or known
+    if quality not in (*QUALITIES, "faithful"):
+        raise UserError(f"--quality={quality}: one of {', '.join(QUALITIES)}, faithful")
+    if size is None:
+        shape = datasets.open_dataset(source, splits[0], data_dir=data_dir).image_shape
+        size = shape[0] if shape and shape[0] == shape[1] and shape[0] < 224 else 224
+    if not 8 <= size <= 2048:
+        raise UserError(f"--size={size}: want 8 to 2048 pixels")
+    if seed < 0:
+        raise UserError(f"--seed={seed}: want 0 or more")
+    return Recipe(source, quality, size, max(4, round(96 * size / 224)), seed, data_dir), splits
+
+
+def build(recipe: Recipe, splits: Sequence[str], *, process: tuple[int, int] = (0, 1)) -> tuple[str, bool]:
+    """Build this process's files of a texture dataset, going on where a build stopped.
+
+    Args:
+        process: (index, count).
+
+    Returns:
+        The dataset's folder, and whether the files of all processes are there.
+
+    Raises:
+        UserError: a folder that holds another build; files that cannot be read or written.
+    """
+    tfds = datasets.import_tfds()
+    root = os.path.expanduser(recipe.data_dir or str(tfds.core.constants.DATA_DIR))
+    folder = os.path.join(root, recipe.name, VERSION)
+    shards = {split: shards_of(recipe, split, folder) for split in splits}
+    try:
+        tf.io.gfile.makedirs(folder)
+        _claim(recipe, shards, folder)
+        _write(recipe, [s for part in shards.values() for s in part][process[0] :: process[1]], process[0])
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(f"{folder}: cannot be written: {str(error).splitlines()[0]}") from error
+    complete = all(shard.done for part in shards.values() for shard in part)
+    if complete:
+        _describe(recipe, shards, folder)
+    return folder, complete
+
+
+def shards_of(recipe: Recipe, split: str, folder: str) -> list[Shard]:
+    """The source's files, cut where they are long: a texture file lies beside one file of the source."""
+    dataset = recipe.open(split)
+    bounds = [0]
+    for count in [chunk.take for chunk in dataset.chunks] or [dataset.num_examples]:
+        parts = -(-count // SHARD)
+        start = bounds[-1]
+        bounds += [start + count * (part + 1) // parts for part in range(parts)]
+    name, total = recipe.name.partition("/")[0], len(bounds) - 1
+    paths = [os.path.join(folder, f"{name}-{split}.tfrecord-{k:05d}-of-{total:05d}") for k in range(total)]
+    return [Shard(dataset, *bounds[k : k + 2], path) for k, path in enumerate(paths)]
+
+
+def _claim(recipe: Recipe, shards: dict[str, list[Shard]], folder: str) -> None:
+    """Note what this folder is built of, or see that it is the same."""
+    ours = {key: value for key, value in dataclasses.asdict(recipe).items() if key not in ("source", "data_dir")}
+    ours["splits"] = {split: _fingerprint(part[0].dataset) for split, part in shards.items()}
+    path = os.path.join(folder, "recipe.json")
+    if tf.io.gfile.exists(path):
+        with tf.io.gfile.GFile(path) as file:
+            theirs = json.loads(file.read())
+        changes = [f"{k} {theirs.get(k)} is now {ours[k]}" for k in ours if ours[k] != theirs.get(k)]
+        if changes:
+            raise UserError(
+                f"{folder}: holds another build ({'; '.join(changes)}); remove it or give another --data_dir"
+            )
+        return
+
+    def write(partial):
+        with tf.io.gfile.GFile(partial, "w") as file:
+            file.write(json.dumps(ours, indent=1) + "\n")
+
+    _put(path, write, os.getpid())
+
+
+def _fingerprint(dataset: datasets.Dataset) -> dict[str, Any]:
+    """The number of records of a split and a hash of their order, wherever its files lie."""
+    if dataset.paths:
+        order = [os.path.join(*path.replace("\\", "/").split("/")[-2:]) for path in dataset.paths]
+    else:
+        order = [str(chunk.take) for chunk in dataset.chunks]
+    return {"records": dataset.num_examples, "order": hashlib.sha256("\n".join(order).encode()).hexdigest()[:16]}
+
+
+def _put(path: str, write: Any, writer: Any) -> None:
+    """Write `path` whole or not at all; `writer` keeps two processes' unfinished files apart."""
+    partial = f"{path}.{writer}.partial"
+    write(partial)
+    tf.io.gfile.rename(partial, path, overwrite=True)
+
+
+def _write(recipe: Recipe, shards: list[Shard], process: int) -> None:
+    total = sum(shard.high - shard.low for shard in shards)
+    todo = [shard for shard in shards if not shard.done]
+    done = total - sum(shard.high - shard.low for shard in todo)
+    bar = metrics.Progress(total, done, unit="image")
+    if done:
+        bar.say(f"{done} of {total} images are there already")
+    unread, first, began = 0, done, time.perf_counter()
+    shown = began
+
+    def write(partial, shard):
+        nonlocal done, unread, shown
+        features = build_examples.features(recipe, shard.dataset)
+        with tf.io.TFRecordWriter(partial) as writer:
+            for example in build_examples.examples(recipe, shard.dataset, shard.low, shard.high):
+                # (Features are a map: sorted, so that equal records have equal bytes.)
+                record = tf.train.Example.FromString(features.serialize_example(example))
+                writer.write(record.SerializeToString(deterministic=True))
+                done, unread, now = done + 1, unread + (not example["image"]), time.perf_counter()
+                if now - shown > SHOW_EVERY or done == total:
+                    bar.update(done, {"images_per_second": (done - first) / (now - began)})
+                    shown = now
+
+    try:
+        for shard in todo:
+            _put(shard.path, functools.partial(write, shard=shard), process)
+    finally:
+        bar.close()
+    if unread:
+        bar.say(f"{unread} images of the source do not decode; so do their textures")
+
+
+def _describe(recipe: Recipe, shards: dict[str, list[Shard]], folder: str) -> None:
+    """What makes the files a TFDS dataset."""
+    tfds = datasets.import_tfds()
+    name, _, config = recipe.name.partition("/")
+    identity = tfds.core.dataset_info.DatasetIdentity(
+        name=name, config_name=config, version=tfds.core.Version(VERSION), data_dir=folder, module_name=""
+    )
+    info = info_of(identity, recipe, next(iter(shards.values()))[0].dataset)
+    info.set_file_format(tfds.core.FileFormat.TFRECORD)
+    template = tfds.core.ShardedFileTemplate(data_dir=folder, dataset_name=name, filetype_suffix="tfrecord")
+    info.set_splits(
+        tfds.core.splits.SplitDict(
+            [
+                tfds.core.SplitInfo(
+                    name=split,
+                    shard_lengths=[shard.high - shard.low for shard in part],
+                    num_bytes=sum(tf.io.gfile.stat(shard.path).length for shard in part),
+                    filename_template=template.replace(split=split),
+                )
+                for split, part in shards.items()
+            ]
+        )
+    )
+    info.write_to_directory(folder)
+
+
+def info_of(builder: Any, recipe: Recipe, dataset: datasets.Dataset) -> Any:
+    """The TFDS description of the texture version of `dataset`; `builder` is one, or the identity of one."""
+    tfds = datasets.import_tfds()
+    return tfds.core.DatasetInfo(
+        builder=builder,
+        description=f"Textures of {recipe.source.rpartition('/')[2]}: record i of a split is of its record i",
+        features=build_examples.features(recipe, dataset),
+        supervised_keys=("image", dataset.label_key) if dataset.label_key else None,
+        disable_shuffling=True,
+    )
+
+
+def sample(recipe: Recipe, split: str, folder: str) -> dict[str, str | float]:
+    """Measure the first textures of a split and write a contact sheet of them into the folder: a row of measures."""
+    dataset = recipe.open(split)
+    count = min(SAMPLE, dataset.num_examples)
+    rows, filled, exemplars = next(build_examples.exemplar_batches(recipe, dataset, 0, count, count))
+    if not filled.any():
+        raise UserError(f"dataset {recipe.source}[{split}]: its first {count} images do not decode")
+    textures, sources = (
+        np.asarray(x)
+        for x in build_examples.texture_batch(
+            recipe, split, *jax.device_put((rows["id"].astype(np.uint32), exemplars[: len(filled)]))
+        )
+    )
+    exemplars, textures = (x[: len(filled)][filled].astype(np.float32) / 255 for x in (exemplars, textures))
+    measured, _ = quality_lib.report(exemplars, None, {recipe.quality: lambda _: (textures, sources[filled])})
+    sheet = quality_lib.contact_sheet(exemplars, None, {recipe.quality: textures})
+    with tf.io.gfile.GFile(os.path.join(folder, "contact_sheet.png"), "wb") as file:
+        Image.fromarray(sheet).save(file, "PNG")
+    return measured[0]

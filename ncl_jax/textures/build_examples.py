@@ -1,0 +1,179 @@
+"""The records of a texture version of a dataset.
+
+Record i of a split is the texture of record i of the source's split, under the same labels. It follows from (seed,
+split, i) alone on one kind of device. (Another kind rounds otherwise, and may choose another pixel now and then.) A
+record of the source that does not decode gives one that does not decode either, so that places stay equal.
+
+Exemplars are cut at native resolution, one from the centre and one from a random place. An image whose shorter side is
+below the exemplar's is first enlarged (bilinear) until it fits.
+"""
+
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+# (TensorFlow's stubs, as in `ncl_jax.data`.)
+
+import dataclasses
+import functools
+import io
+import itertools
+import os
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tensorflow as tf
+from jaxtyping import Array, Int, UInt8, UInt32
+from PIL import Image
+
+from ncl_jax.data import batches, datasets, decode, records
+from ncl_jax.data.texture_datasets import texture_name
+from ncl_jax.textures.synthesis import synthesize
+
+PNG_UP_TO = 64  # pixels: smaller textures are stored without loss, larger ones as JPEG of quality 95
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What decides every pixel besides the source.
+
+    Attributes:
+        source: name of the dataset, as `datasets.open_dataset` takes it.
+        size: side of the textures in pixels.
+        exemplar: side of the exemplars in pixels of the image; the paper has 96 for 224.
+    """
+
+    source: str
+    quality: str = "standard"
+    size: int = 224
+    exemplar: int = 96
+    seed: int = 0
+    data_dir: str | None = dataclasses.field(default=None, compare=False)
+
+    @property
+    def name(self) -> str:
+        """Of the texture dataset."""
+        return texture_name(self.source, quality=self.quality, seed=self.seed)
+
+    @property
+    def encoding(self) -> str:
+        return "png" if self.size <= PNG_UP_TO else "jpeg"
+
+    def open(self, split: str) -> datasets.Dataset:
+        return datasets.open_dataset(self.source, split, data_dir=self.data_dir)
+
+
+def features(recipe: Recipe, dataset: datasets.Dataset) -> Any:
+    """The TFDS features of a texture dataset: image, the source's class labels under their names, id."""
+    tfds = datasets.import_tfds()
+    labels = {
+        key: tfds.features.ClassLabel(names=list(dataset.names[key]))
+        if key in dataset.names
+        else tfds.features.ClassLabel(num_classes=dataset.num_classes if key == dataset.label_key else None)
+        for key in (dataset.label_key, *dataset.extra_keys)
+        if key
+    }
+    image = tfds.features.Image(shape=(recipe.size, recipe.size, 3), encoding_format=recipe.encoding)
+    return tfds.features.FeaturesDict({"image": image, **labels, "id": np.int64})
+
+
+def examples(recipe: Recipe, dataset: datasets.Dataset, low: int, high: int) -> Iterator[dict[str, Any]]:
+    """Records `low` to `high` of the texture dataset, as its features take them; `dataset` is the source's split."""
+    labels = [key for key in (dataset.label_key, *dataset.extra_keys) if key]
+    column = {key: "label" if key == dataset.label_key else key for key in labels}
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for rows, filled, textures in _synthesised(recipe, dataset, low, high):
+            encoded = pool.map(functools.partial(_encode, recipe.encoding), filled, textures)
+            for number, image in enumerate(encoded):
+                yield {
+                    "image": image,
+                    **{key: int(rows[column[key]][number]) for key in labels},
+                    "id": int(rows["id"][number]),
+                }
+
+
+def _encode(encoding: str, good: bool, image: np.ndarray) -> bytes:
+    if not good:
+        return b""
+    file = io.BytesIO()
+    options = {"quality": 95, "subsampling": 0} if encoding == "jpeg" else {}
+    Image.fromarray(image).save(file, encoding, **options)
+    return file.getvalue()
+
+
+def _synthesised(recipe: Recipe, dataset: datasets.Dataset, low: int, high: int) -> Iterator[tuple]:
+    """Batches of (labels and ids, which decode, uint8 textures); each device has one at work and one that waits."""
+    size = batch_size(recipe.quality)
+    devices = jax.local_devices() if jax.default_backend() != "cpu" else jax.local_devices()[:1]
+    turns, waiting = itertools.cycle(devices), deque()
+    for rows, filled, exemplars in exemplar_batches(recipe, dataset, low, high, size):
+        ids = np.pad(rows["id"], (0, size - len(filled)))
+        made = texture_batch(recipe, dataset.split, *jax.device_put((ids.astype(np.uint32), exemplars), next(turns)))
+        waiting.append((rows, filled, made[0]))
+        if len(waiting) > 2 * len(devices):
+            rows, filled, textures = waiting.popleft()
+            yield rows, filled, np.asarray(textures)
+    for rows, filled, textures in waiting:
+        yield rows, filled, np.asarray(textures)
+
+
+def batch_size(quality: str) -> int:
+    """Images at a time: enough for the device; few where the last batch of a shard is slow to fill up."""
+    if jax.default_backend() == "cpu":
+        return 4 if quality == "faithful" else 32
+    return 64 if quality == "faithful" else 256
+
+
+def texture_batch(
+    recipe: Recipe, split: str, ids: UInt32[Array, " b"], exemplars: UInt8[Array, "b e h w 3"]
+) -> tuple[UInt8[Array, "b s s 3"], Int[Array, "b s s 3"]]:
+    """The textures of the records `ids` of a split, and where their pixels come from (exemplar, row, column)."""
+    base = jax.random.fold_in(jax.random.key(recipe.seed), zlib.crc32(split.encode()))
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(base, ids)
+    unit = exemplars.astype(jnp.float32) / 255
+    images, sources = synthesize(keys, unit, size=recipe.size, quality=recipe.quality, return_sources=True)
+    return jnp.round(images * 255).astype(jnp.uint8), sources
+
+
+def exemplar_batches(
+    recipe: Recipe, dataset: datasets.Dataset, low: int, high: int, size: int
+) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
+    """Labels and ids of at most `size` records, which of them decode, and the exemplars, uint8 `[size 2 side side 3]`,
+    zeros where there are none."""
+    threads = len(os.sched_getaffinity(0))
+    seed = tf.constant([recipe.seed, zlib.crc32(dataset.split.encode())], tf.int64)
+
+    def cut(record):
+        return {"exemplars": _cut(decode.decode(record["image"]), seed, record["id"], recipe.exemplar)}
+
+    def batch(rows):
+        return {k: v for k, v in rows.items() if k != "image"}, batches.only_good(rows, cut, size, threads)
+
+    try:
+        for rows, good in batches.pipeline(records.in_order(dataset, low, high).batch(size), batch):
+            arrays, filled = batches.place({key: value.numpy() for key, value in good.items()}, size)
+            rows = {key: value.numpy() for key, value in rows.items()}
+            yield rows, filled[: len(rows["id"])], arrays["exemplars"]
+    except tf.errors.OpError as error:
+        raise records.damaged(dataset, error) from error
+
+
+def _cut(image: tf.Tensor, seed: tf.Tensor, id: tf.Tensor, side: int) -> tf.Tensor:
+    """Exemplars uint8 `[2 side side 3]` of a decoded image: its centre, and a random place."""
+    size = tf.shape(image)[:2]
+    short = tf.reduce_min(size)
+
+    def enlarged():
+        target = tf.cast(tf.round(tf.cast(size, tf.float32) * (side / tf.cast(short, tf.float32))), tf.int32)
+        return tf.cast(tf.round(tf.image.resize(image, tf.maximum(target, side))), tf.uint8)
+
+    image = tf.cond(short < side, enlarged, lambda: image)
+    room = tf.shape(image)[:2] - side
+    seed = tf.stack([seed[0], tf.bitwise.bitwise_xor(seed[1], tf.bitwise.left_shift(id, tf.constant(32, tf.int64)))])
+    chance = tf.random.stateless_uniform([2], seed, alg="philox")
+    anywhere = tf.minimum(tf.cast(chance * tf.cast(room + 1, tf.float32), tf.int32), room)
+    cuts = [image[y : y + side, x : x + side] for y, x in (tf.unstack(room // 2), tf.unstack(anywhere))]
+    return tf.ensure_shape(tf.stack(cuts), (2, side, side, 3))

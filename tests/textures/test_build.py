@@ -1,0 +1,200 @@
+"""Texture datasets: true to their source, and the same however the build went."""
+
+import dataclasses
+import importlib.util
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from builders import Jpegs, encoded, picture
+
+from ncl_jax.data import datasets, stream
+from ncl_jax.errors import UserError
+from ncl_jax.textures import build, build_examples
+
+OPTIONS = {"splits": ("train", "bad"), "quality": "draft", "size": 32}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    datasets.prepare(lambda: Jpegs(data_dir=str(folder)))
+    return folder
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Files of at most 10 textures."""
+    monkeypatch.setattr(build, "SHARD", 10)
+
+
+def plan(data_dir, **changes):
+    return build.plan("jpegs", **{**OPTIONS, **changes}, data_dir=str(data_dir))
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+@pytest.fixture(scope="module")
+def built(data_dir):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "SHARD", 10)
+        folder, complete = build.build(*plan(data_dir))
+    assert complete
+    assert len(files(folder)) == 12 + 4  # recipe, info, features, label names
+    return folder
+
+
+def test_records_labels_and_ids_are_the_sources(data_dir, built):
+    source = datasets.open_dataset("jpegs", "bad", data_dir=data_dir)
+    made = datasets.open_dataset("textures/jpegs-draft", "bad", data_dir=data_dir)
+    assert (made.num_examples, made.num_classes, made.image_shape) == (60, 3, (32, 32))
+    assert len(made.chunks) == 6
+    (images,) = stream.eval_batches(source, batch=60, size=40, resize=40, process=(0, 1))
+    (textures,) = stream.eval_batches(made, batch=60, size=32, resize=32, process=(0, 1))
+    for key in ("label", "mask", "id"):  # what does not decode gives what does not decode
+        np.testing.assert_array_equal(textures[key], images[key])
+    for index in (0, 33):
+        whole = tf.io.decode_jpeg(
+            encoded(picture(index, 40 + index % 7, 50 + index % 11)), dct_method="INTEGER_ACCURATE"
+        )
+        colours = {tuple(colour) for colour in whole.numpy().reshape(-1, 3)}
+        assert {tuple(colour) for colour in textures["image"][index].reshape(-1, 3)} <= colours
+    stored = next(iter(tf.data.TFRecordDataset(made.chunks[2].path)))
+    assert tf.train.Example.FromString(stored.numpy()).features.feature["id"].int64_list.value == [20]
+
+
+def test_a_killed_build_goes_on_to_the_same_files(data_dir, built, tmp_path):
+    """By SIGKILL, in the middle of a file."""
+    script = (
+        "import sys; from ncl_jax.textures import build; build.SHARD = 10;"
+        f"r, s = build.plan('jpegs', **{OPTIONS!r}, data_dir=sys.argv[1]);"
+        "build.build(build.dataclasses.replace(r, data_dir=sys.argv[1]), s)"
+    )
+    (tmp_path / "jpegs").symlink_to(data_dir / "jpegs")
+    folder = tmp_path / "textures" / "jpegs-draft" / build.VERSION
+    child = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(done := list(folder.glob("*.tfrecord-*-of-00006"))) < 2:
+        assert time.monotonic() < deadline
+        assert child.poll() is None
+        time.sleep(0.002)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    kept = {path: path.stat().st_mtime_ns for path in done}
+    assert len(list(folder.glob("*.tfrecord-*-of-00006"))) < 12
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "SHARD", 10)
+        assert build.build(*plan(tmp_path))[1]
+    assert files(folder) == files(built)
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+
+
+def test_processes_share_the_work_and_the_last_one_ends_it(data_dir, built, tmp_path, few):
+    (tmp_path / "jpegs").symlink_to(data_dir / "jpegs")
+    recipe, splits = plan(tmp_path)
+    folder, complete = build.build(recipe, splits, process=(1, 3))
+    assert not complete
+    assert len(list(Path(folder).glob("*.tfrecord*"))) == 4
+    assert not build.build(recipe, splits, process=(2, 3))[1]
+    with pytest.raises(UserError):
+        datasets.open_dataset(recipe.name, "train", data_dir=tmp_path)
+    assert build.build(recipe, splits, process=(0, 3))[1]
+    assert files(folder) == files(built)
+
+
+def test_another_seed_gives_other_textures_beside(data_dir, few):
+    recipe, _ = plan(data_dir, seed=1, splits=("train",))
+    assert recipe.name == "textures/jpegs-draft-seed1"
+    dataset = recipe.open("train")
+    one, other = (
+        next(build_examples.examples(dataclasses.replace(recipe, seed=seed), dataset, 0, 4))["image"] for seed in (0, 1)
+    )
+    assert one != other
+
+
+def test_a_folder_that_holds_another_build_is_refused(data_dir, built, few):
+    recipe, splits = plan(data_dir, size=40)
+    with pytest.raises(UserError, match=r"holds another build .size 32 is now 40"):
+        build.build(recipe, splits)
+
+
+def test_small_images_are_enlarged_until_the_exemplar_fits():
+    from PIL import Image
+
+    image = picture(1, 7, 20)
+    cut = build_examples._cut(tf.constant(image), tf.constant([0, 1], tf.int64), tf.constant(3, tf.int64), 14).numpy()
+    assert cut.shape == (2, 14, 14, 3)
+    large = np.asarray(Image.fromarray(image).resize((40, 14), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(cut[0] - large[:, 13:27]).max() <= 1
+    whole = picture(2, 30, 40)
+    cut = build_examples._cut(tf.constant(whole), tf.constant([0, 1], tf.int64), tf.constant(3, tf.int64), 14).numpy()
+    np.testing.assert_array_equal(cut[0], whole[8:22, 13:27])
+
+
+def test_the_sample_is_what_is_stored(data_dir, built):
+    recipe, _ = plan(data_dir)
+    row = build.sample(recipe, "train", built)
+    assert row["collapsed"] == 0
+    assert 0 <= row["nn7"] < 0.2
+    sheet = tf.io.decode_png((Path(built) / "contact_sheet.png").read_bytes()).numpy()
+    (Path(built) / "contact_sheet.png").unlink()
+    made = datasets.open_dataset("textures/jpegs-draft", "train", data_dir=data_dir)
+    (first,) = stream.eval_batches(made, batch=60, size=32, resize=32, process=(0, 1))
+    np.testing.assert_array_equal(sheet[-36:-4, :32], first["image"][0])
+
+
+def test_as_a_tfds_builder(data_dir, built, tmp_path):
+    """TFDS's own way to prepare gives the same records."""
+    from ncl_jax.textures import build_tfds
+
+    recipe, splits = plan(data_dir)
+    builder = build_tfds.Textures(config=build_tfds.texture_config(recipe, splits=splits), data_dir=str(tmp_path))
+    datasets.prepare(lambda: builder)
+    read = [
+        [
+            tf.train.Example.FromString(record.numpy())
+            for path in sorted(Path(folder).glob("*-train.tfrecord*"))
+            for record in tf.data.TFRecordDataset(str(path))
+        ]
+        for folder in (built, builder.data_path)
+    ]
+    assert len(read[0]) == 60
+    assert read[0] == read[1]
+    assert {"imagenet2012", "imagenet100"} == set(build_tfds.ImagenetTexture.builder_configs)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("apache_beam") is not None, reason="apache-beam is installed")
+def test_beam_is_asked_for_by_name(data_dir):
+    with pytest.raises(UserError, match="pip install apache-beam"):
+        build.run("jpegs", **OPTIONS, data_dir=str(data_dir), beam_options="runner=DirectRunner")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"splits": ("tran",)}, "no split 'tran'; it has train, bad, rotten"),
+        ({"quality": "best"}, "--quality=best: one of standard"),
+        ({"size": 4}, "--size=4: want 8"),
+        ({"seed": -1}, "--seed=-1"),
+    ],
+)
+def test_refusals(data_dir, changes, message):
+    with pytest.raises(UserError, match=message):
+        plan(data_dir, **changes)
+
+
+def test_sides(data_dir, monkeypatch):
+    assert plan(data_dir, size=None)[0].size == 224  # images of many sizes
+    fixed = datasets.dataclasses.replace(
+        datasets.open_dataset("jpegs", "train", data_dir=data_dir), image_shape=(64, 64)
+    )
+    monkeypatch.setattr(datasets, "open_dataset", lambda *_, **__: fixed)
+    recipe, _ = plan(data_dir, size=None)
+    assert (recipe.size, recipe.exemplar, recipe.encoding) == (64, 27, "png")
