@@ -65,6 +65,18 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--process_count", type=int, help="processes that share the build and its data_dir")
     sub.add_argument("--process_index", type=int, help="of this process (default: as a cluster's environment says)")
 
+    sub = command("convert", _convert, "tell what a checkpoint of PyTorch or of a run holds, and write it for another")
+    sub.add_argument("input", help="a .pth, .pth.tar, .safetensors or .npz file, timm's folder, or a run's workdir")
+    sub.add_argument("output", nargs="?", help="file to write, or timm's folder; with --config a new workdir")
+    sub.add_argument(
+        "--layout", default="torchvision", help="torchvision, timm, moco or detectron2 (default: %(default)s)"
+    )
+    sub.add_argument(
+        "--config", help="configs/NAME.py or configs/NAME.py:VARIANT of the run that is to go on from INPUT"
+    )
+    sub.add_argument("--stem", help="medium or small: how a 3x3 first convolution is used, which no file shows")
+    sub.add_argument("--verify", action="store_true", help="compare with PyTorch on random images, eval and train mode")
+
     sub = command("preview", _preview, "draw the views and negatives of a config, without training")
     sub.add_argument("--config", required=True, help="configs/NAME.py or configs/NAME.py:VARIANT")
     sub.add_argument("--output", default="negatives.png", help="the PNG to write")
@@ -139,6 +151,26 @@ def _textures(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         seed=arguments.seed,
         process=None if arguments.process_index is None else process,
         beam_options=arguments.beam_options,
+    )
+
+
+def _convert(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    if overrides and not arguments.config:
+        raise UserError(f"--config.{next(iter(overrides))}: needs --config, the run that is to go on from INPUT")
+    if arguments.config and not arguments.output:
+        raise UserError("--config: needs OUTPUT, the workdir of the run that is to go on from INPUT")
+    from ncl_jax import methods, negatives  # noqa: F401  (these bring their settings)
+
+    config = _load(arguments, overrides) if arguments.config else None
+    from ncl_jax.convert import command
+
+    command.run(
+        arguments.input,
+        arguments.output,
+        layout=arguments.layout,
+        config=config,
+        stem=arguments.stem,
+        check=arguments.verify,
     )
 
 

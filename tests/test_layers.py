@@ -27,6 +27,7 @@ FLOORS = {
     "data": 1,
     "metrics": 1,
     "convert": 1,
+    "convert.command": 4,  # reads and starts runs
     "methods": 2,
     "state": 2,
     "step": 3,

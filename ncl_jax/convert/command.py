@@ -1,0 +1,173 @@
+"""`ncl-jax convert`: between checkpoints of other frameworks and the workdirs of this one. It says what it finds."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ncl_jax import methods, optim, parallel, state, workdir
+from ncl_jax.checkpoint import Checkpoints
+from ncl_jax.config import Config
+from ncl_jax.convert import layouts, run_state, verify, writers
+from ncl_jax.convert.network import Network
+from ncl_jax.data import datasets
+from ncl_jax.errors import UserError
+from ncl_jax.evaluation import protocol
+
+Say = Callable[[str], None]
+_SHOWN = 3  # ignored keys that are named
+
+
+def run(
+    source: str | os.PathLike,
+    output: str | os.PathLike | None = None,
+    *,
+    layout: str = "torchvision",
+    config: Config | None = None,
+    stem: str | None = None,
+    check: bool = False,
+    say: Say = print,
+) -> None:
+    """Tell what `source`, a checkpoint file or a run's workdir, holds; write it to `output` where there is one.
+
+    `output` is a file of `layout` or, with a `config`, a new workdir whose run goes on from the source (`start_run`).
+    `check` computes what was read, and again what was written, with PyTorch's operators (`verify`).
+
+    Raises UserError, one line, for what cannot be read, held or written, and for differences.
+    """
+    source = Path(source).expanduser()
+    if (source / "checkpoints").is_dir():
+        network, tensors = from_workdir(source), None
+        say(f"{source}: a run of ncl_jax: {network.describe()}")
+    else:
+        network, tensors = layouts.load(source, stem=stem)
+        say(f"{source}: {network.layout}: {network.describe()}")
+        if network.ignored:
+            some = ", ".join(network.ignored[:_SHOWN]) + (", ..." if len(network.ignored) > _SHOWN else "")
+            say(f"not used: {len(network.ignored)} tensors ({some})")
+    if check and tensors is not None:
+        _say_differences(f"{source} in JAX and PyTorch", verify.verify(network, tensors), say)
+    if output is None:
+        if check and tensors is None:
+            raise UserError("--verify: a run is verified as it is written; name an OUTPUT")
+        return
+    if config is not None:
+        for line in start_run(network, config, output):
+            say(line)
+        return
+    for line in writers.save_torch(network, output, layout):
+        say(line)
+    say(f"wrote {output} (layout {layout})")
+    if check:
+        written, tensors = layouts.load(output, stem=network.stem)
+        verify.check_equal(written, network)
+        _say_differences(f"{output} in JAX and PyTorch", verify.verify(written, tensors), say)
+
+
+def from_workdir(folder: Path) -> Network:
+    """The newest good checkpoint of a run; of MoCo with queue, target and SGD's momentum as well."""
+    config = workdir.read_config(folder)
+    folder = folder.resolve()
+    current = protocol.restore(config, folder, parallel.data_mesh())
+    with Checkpoints(folder) as checkpoints:
+        position: Mapping[str, int] = checkpoints.notes().get("position", {})
+    sgd = config.optim.name == "sgd" and config.optim.momentum > 0
+    return run_state.from_run(
+        current.params,
+        current.extra,
+        current.optimizer if sgd else None,
+        stem=config.model.stem,
+        ema=_ema(config, current.extra),
+        epoch=position.get("epoch"),
+        sgd=_sgd(config),
+    )
+
+
+def start_run(network: Network, config: Config, folder: str | os.PathLike) -> list[str]:
+    """A checkpoint in the new workdir `folder` from which `pretrain` and `evaluate` with `config` go on.
+
+    A MoCo checkpoint goes on at its epoch, with its heads, key encoder, queue and momentum; of anything else the
+    backbone starts a run at epoch 0. Returns lines that tell what came from where.
+
+    Raises UserError where the network is not the config's, or `folder` holds a run already.
+    """
+    _check_model(network, config)
+    mesh = parallel.data_mesh()
+    data = datasets.open_dataset(config.data.name, config.data.train_split, data_dir=config.data.data_dir)
+    data.need_batch(config.batch)
+    steps_per_epoch = data.num_examples // config.batch
+    total = config.epochs * steps_per_epoch
+    method, optimizer = methods.build(config, total), optim.optimizer(config, steps_per_epoch)
+    fresh = state.create(config, method, optimizer, num_classes=data.num_classes or 0, mesh=mesh)
+    goes_on = "queue" in fresh.extra and network.layout == "MoCo" and network.momentum is not None
+    epoch = (network.epoch or 0) if goes_on else 0
+    step = epoch * steps_per_epoch
+    params, extra, optimizer_state = run_state.to_run(
+        network, fresh.params, fresh.extra, fresh.optimizer, step=step, ema=_ema(config, fresh.extra)
+    )
+    current = dataclasses.replace(
+        fresh, step=np.asarray(step, np.int32), params=params, extra=extra, optimizer=optimizer_state
+    )
+    with workdir.claim(folder, config) as run_dir, Checkpoints(run_dir) as checkpoints:
+        if checkpoints.steps:
+            raise UserError(f"{run_dir}: holds a run already (step {checkpoints.steps[-1]}); choose another workdir")
+        notes = {"position": {"epoch": epoch, "offset": 0}, "num_classes": data.num_classes or 0}
+        checkpoints.save(step, jax.device_put(current, parallel.replicated(mesh)), notes, wait=True)
+    return _told(network, config, fresh, goes_on, epoch, folder)
+
+
+def _ema(config: Config, extra: Mapping[str, Any]) -> float | None:
+    """The constant momentum of MoCo's key encoder; the other methods have none that PyTorch's MoCo could go on with."""
+    return config.method.momentum if "queue" in extra else None
+
+
+def _sgd(config: Config) -> dict[str, float]:
+    """SGD's settings by PyTorch's names; the learning rate is the schedule's peak, as MoCo's scripts want it."""
+    if config.optim.name != "sgd":
+        return {}
+    return {
+        "lr": config.learning_rate,
+        "momentum": config.optim.momentum,
+        "weight_decay": config.optim.weight_decay,
+    }
+
+
+def _check_model(network: Network, config: Config) -> None:
+    for key, found, wanted in (
+        ("name", network.architecture, config.model.name),
+        ("width", network.width, config.model.width),
+        ("stem", network.stem, config.model.stem),
+    ):
+        if found != wanted:
+            raise UserError(
+                f"config.model.{key} = {wanted!r}: the checkpoint's is {found!r}; set --config.model.{key}={found}"
+            )
+    if network.padding != "torch":
+        raise UserError(f"the checkpoint's network pads otherwise ({network.padding}); runs pad as PyTorch does")
+
+
+def _told(network: Network, config: Config, fresh: Any, goes_on: bool, epoch: int, folder: Any) -> list[str]:
+    taken = ["backbone", *(name for name in network.heads if name in fresh.params)]
+    taken += [name for name in ("target", "queue") if name in fresh.extra and getattr(network, name) is not None]
+    taken += ["momentum"] if network.momentum is not None and config.optim.name == "sgd" else []
+    new = [name for name in (*fresh.params, "queue") if name not in taken and (name != "queue" or name in fresh.extra)]
+    lines = [f"from the checkpoint: {', '.join(taken)}" + (f"; fresh: {', '.join(new)}" if new else "")]
+    if goes_on:
+        ours = _sgd(config)
+        lines += [
+            f"SGD's {name} was {value:g}, the config has {ours[name]:g}"
+            for name, value in network.sgd.items()
+            if name != "lr" and name in ours and not np.isclose(value, ours[name])
+        ]
+    way = f"goes on at epoch {epoch} of {config.epochs}" if goes_on else "starts at epoch 0"
+    lines.append(f"wrote {folder}: ncl-jax pretrain with the same --config and --workdir={folder} {way}")
+    return lines
+
+
+def _say_differences(what: str, differences: Mapping[str, tuple[float, float]], say: Say) -> None:
+    parts = ", ".join(f"{name} {found:.1e}" for name, (found, _) in differences.items())
+    say(f"verified: {what} differ at most by: {parts}")
