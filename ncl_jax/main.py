@@ -51,8 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--process_count", type=int)
     sub.add_argument("--process_index", type=int)
 
-    sub = command("evaluate", _evaluate, "evaluate the newest checkpoint of a run, from its workdir alone")
-    sub.add_argument("--workdir", required=True)
+    sub = command("evaluate", _evaluate, "evaluate a run from its workdir alone, or a checkpoint of PyTorch")
+    sub.add_argument("--workdir", required=True, help="of the run; with --torch a folder for results.json")
+    sub.add_argument("--torch", metavar="FILE", help="what `convert` reads: evaluate this, on the data of --config")
+    sub.add_argument("--config", help="with --torch: configs/NAME.py or configs/NAME.py:VARIANT")
+    sub.add_argument("--stem", help="with --torch: medium or small, how a 3x3 first convolution is used")
 
     sub = command("textures", _textures, "build the texture version of a dataset, or go on with it")
     sub.add_argument("--dataset", required=True, help="a TFDS name, a built-in one, or folder:PATH")
@@ -126,12 +129,19 @@ def _pretrain(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    if bool(arguments.torch) != bool(arguments.config):
+        raise UserError("--torch and --config: give both, or none to evaluate the run in --workdir")
+    if arguments.stem and not arguments.torch:
+        raise UserError("--stem: belongs to --torch; a run's config says how its stem is")
     from ncl_jax import methods, negatives, workdir  # noqa: F401
 
-    config = workdir.read_config(arguments.workdir, overrides)
+    config = _load(arguments, overrides) if arguments.torch else workdir.read_config(arguments.workdir, overrides)
     from ncl_jax.evaluation import protocol
 
-    protocol.evaluate_workdir(config, arguments.workdir)
+    if arguments.torch:
+        protocol.evaluate_torch(config, arguments.torch, arguments.workdir, stem=arguments.stem)
+    else:
+        protocol.evaluate_workdir(config, arguments.workdir)
 
 
 def _textures(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:

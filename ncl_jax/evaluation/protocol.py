@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from ncl_jax import checkpoint, methods, models, optim, parallel, state, workdir
+from ncl_jax import checkpoint, convert, methods, models, optim, parallel, state, workdir
 from ncl_jax.augment.views import normalize
 from ncl_jax.config import Config
 from ncl_jax.data import datasets, prefetch, stream
@@ -30,10 +30,13 @@ def variables_of(current: state.TrainState) -> dict[str, Any]:
 
 
 class Encoder:
-    """Frozen features of whole splits of the config's dataset; compiled once for all splits and variables."""
+    """Frozen features of whole splits of the config's dataset; compiled once for all splits and variables.
 
-    def __init__(self, config: Config, mesh: Mesh) -> None:
-        model = models.encoder(config.model)
+    `model` stands in for the one that the config describes.
+    """
+
+    def __init__(self, config: Config, mesh: Mesh, model: models.ResNet | None = None) -> None:
+        model = model or models.encoder(config.model)
         self._config, self._sharding = config, parallel.batch_sharding(mesh)
         self._apply = jax.jit(lambda variables, images: model.apply(variables, normalize(images), train=False))
         self._batch = -(-config.evaluation.batch // mesh.size) * mesh.size
@@ -64,14 +67,20 @@ def online_knn(config: Config, encoder: Encoder, variables: Variables) -> float:
 
 
 def evaluate(
-    config: Config, variables: Variables, mesh: Mesh, *, say: Callable[[str], None] = lambda line: None
+    config: Config,
+    variables: Variables,
+    mesh: Mesh,
+    *,
+    model: models.ResNet | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """kNN, linear probe and, where the config names a cue-conflict split, decisions by shape and by texture.
 
-    Shares and accuracies are in [0, 1].
+    Shares and accuracies are in [0, 1]. `variables` are those of `model`, by default the one the config describes.
     """
     num_classes = check(config)
-    encoder = Encoder(config, mesh)
+    model = model or models.encoder(config.model)
+    encoder = Encoder(config, mesh, model)
     say("extracting features")
     train = encoder(variables, config.evaluation.train_split or config.data.train_split)
     test = encoder(variables, config.data.test_split)
@@ -82,7 +91,7 @@ def evaluate(
         "knn_top1": _knn(config, train, test, num_classes),
     }
     say("training the linear probe")
-    probe = _probe(config, variables, train, num_classes, mesh)
+    probe = _probe(config, model, variables, train, num_classes, mesh)
     results["linear_top1"] = probe.accuracy(test["features"], test["label"])
     if config.evaluation.cue_conflict_split:
         conflict = encoder(variables, config.evaluation.cue_conflict_split)
@@ -112,6 +121,31 @@ def evaluate_workdir(config: Config, folder: str) -> dict[str, Any]:
     return evaluate_run(config, run_dir, variables_of(restore(config, run_dir, mesh)), mesh)
 
 
+def evaluate_torch(config: Config, file: str, folder: str, *, stem: str | None = None) -> dict[str, Any]:
+    """`evaluate` on a checkpoint of another framework, written to `folder/results.json` and shown as a table.
+
+    The network is the file's; of the config's `model` only the precision counts. `stem`: see `convert.load_torch`.
+    """
+    mesh, target = parallel.data_mesh(), Path(folder).expanduser()
+    if (target / "config.json").exists():
+        raise UserError(f"--workdir={target}: holds a run; choose another folder for the results of --torch")
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir={target}: cannot be written: {error.strerror}") from error
+    network = convert.load_torch(file, stem=stem)
+    chief = jax.process_index() == 0
+    say = print if chief else (lambda line: None)
+    say(f"{file}: {network.layout}: {network.describe()}")
+    model = network.encoder().clone(dtype=jnp.dtype(config.model.dtype))
+    described = {"checkpoint": str(file), "network": f"{network.layout}: {network.describe()}"}
+    results = described | evaluate(config, network.variables, mesh, model=model, say=say)
+    if chief:
+        workdir.write_json(target / "results.json", results)
+        print(report.table(results))
+    return results
+
+
 def restore(config: Config, run_dir: Path, mesh: Mesh) -> state.TrainState:
     """The state of a workdir's newest good checkpoint."""
     with checkpoint.Checkpoints(run_dir) as checkpoints:
@@ -131,7 +165,12 @@ def _knn(config: Config, train: dict[str, np.ndarray], test: dict[str, np.ndarra
 
 
 def _probe(
-    config: Config, variables: Variables, train: dict[str, np.ndarray], num_classes: int, mesh: Mesh
+    config: Config,
+    model: models.ResNet,
+    variables: Variables,
+    train: dict[str, np.ndarray],
+    num_classes: int,
+    mesh: Mesh,
 ) -> linear_probe.Probe:
     """On the stored features, or as the paper does on crops and flips of the training images."""
     settings = config.evaluation
@@ -151,7 +190,6 @@ def _probe(
         shuffle_buffer=config.data.shuffle_buffer,
         max_bad_share=config.data.max_bad_share,
     )
-    model = models.encoder(config.model)
 
     @jax.jit
     def encode(variables: Variables, images: jax.Array, key: jax.Array) -> jax.Array:
