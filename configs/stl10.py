@@ -1,8 +1,9 @@
-"""MoCo-v2 with patch negatives on the 100,000 unlabelled images of STL-10; `:baseline` without negatives."""
+"""MoCo-v2 with patch negatives on the 100,000 unlabelled images of STL-10; `:baseline` without negatives, `:texture`,
+`:texture_dataset` and `:quilt` with those instead."""
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("baseline",)
+VARIANTS = ("baseline", "texture", "texture_dataset", "quilt")
 
 
 def get_config(variant: str | None = None) -> ConfigDict:
@@ -12,7 +13,7 @@ def get_config(variant: str | None = None) -> ConfigDict:
     config.data = {"name": "stl10", "train_split": "unlabelled", "test_split": "test", "image_size": 96}
     config.model = {"name": "resnet18", "bn_groups": 8, "dtype": "bfloat16"}
     config.method = {"name": "moco", "momentum": 0.99, "queue_size": 16384}
-    config.negatives = {} if variant == "baseline" else {"patch": {"alpha": 2.0}}
+    config.negatives = {} if variant == "baseline" else {variant or "patch": {"alpha": 2.0}}
     config.optim = {"learning_rate": 0.06, "per_256": True, "weight_decay": 5e-4}
     config.evaluation = {"every_epochs": 10, "train_split": "train", "resize": 96}
     return config

@@ -1,9 +1,10 @@
 """MoCo-v2 with patch negatives on Tiny-ImageNet (a folder of train/ and val/, one folder a class);
-`:baseline` without negatives. Set --config.data.name=folder:PATH."""
+`:baseline` without negatives, `:texture`, `:texture_dataset` and `:quilt` with those instead. Set
+--config.data.name=folder:PATH."""
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("baseline",)
+VARIANTS = ("baseline", "texture", "texture_dataset", "quilt")
 
 
 def get_config(variant: str | None = None) -> ConfigDict:
@@ -14,7 +15,7 @@ def get_config(variant: str | None = None) -> ConfigDict:
     config.augment = {"recipe": "moco_v2", "blur_probability": 0.0}  # at this size a blur leaves nothing
     config.model = {"name": "resnet18", "stem": "small", "bn_groups": 8, "dtype": "bfloat16"}
     config.method = {"name": "moco", "momentum": 0.99, "queue_size": 16384}
-    config.negatives = {} if variant == "baseline" else {"patch": {"alpha": 2.0}}
+    config.negatives = {} if variant == "baseline" else {variant or "patch": {"alpha": 2.0}}
     config.optim = {"learning_rate": 0.06, "per_256": True, "weight_decay": 5e-4}
     config.evaluation = {"every_epochs": 10, "resize": 64}
     return config

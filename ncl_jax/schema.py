@@ -34,13 +34,15 @@ def section(schema: type, raw: Any, path: str, ready: Mapping[str, Any] | None =
 
 
 def _value(kind: Any, value: Any, limits: Mapping[str, Any], path: str) -> Any:
-    """`value` as `kind` (int to float and list to tuple are the only conversions), inside its limits."""
+    """`value` as `kind` inside its limits; int to float, list to tuple, word to tuple of words are all conversions."""
     if isinstance(kind, types.UnionType):
         if value is None and type(None) in kind.__args__:
             return None
         kind = next(k for k in kind.__args__ if k is not type(None))
     wrong = UserError(f"config.{path} = {value!r}: expected {_type_name(kind)}")
     if typing.get_origin(kind) is tuple:
+        if value and isinstance(value, str) and typing.get_args(kind)[0] is str:
+            value = (value,)
         if not isinstance(value, (tuple, list)) or isinstance(value, str):
             raise wrong
         inner = typing.get_args(kind)

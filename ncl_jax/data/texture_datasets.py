@@ -49,7 +49,7 @@ def pair(dataset: Dataset, names: Sequence[str] = (), *, count: int = 1, data_di
             flags += [f"--data_dir={data_dir}"] * bool(data_dir) + [f"--seed={defaults[name]}"] * bool(defaults[name])
             raise UserError(
                 f"texture dataset {name}[{dataset.split}]: not there; make it with: ncl-jax textures {' '.join(flags)} "
-                "(or name another in config.data.textures)"
+                "(or name another in config.negatives.texture_dataset.names)"
             ) from error
         _check_pair(dataset, texture)
         textures.append(texture)

@@ -13,12 +13,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from ncl_jax import config
-from ncl_jax.negatives import patch
+from ncl_jax.negatives import patch, quilt, texture, texture_dataset
 from ncl_jax.negatives.patch import patch_negatives
 
 __all__ = ["REGISTRY", "alphas", "generate", "needs", "patch_negatives"]
 
-REGISTRY: dict[str, ModuleType] = {"patch": patch}
+REGISTRY: dict[str, ModuleType] = {
+    "patch": patch,
+    "texture": texture,
+    "texture_dataset": texture_dataset,
+    "quilt": quilt,
+}
 
 config.NEGATIVES.update({kind: module.Settings for kind, module in REGISTRY.items()})
 

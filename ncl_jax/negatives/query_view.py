@@ -17,7 +17,9 @@ def as_query(
     colour and blur.
 
     Args:
-        images: whole images, uint8 or float in [0, 1], in the frame of the undistorted image of the query.
+        images: whole images, uint8 or float in [0, 1], of which the box cuts what it cuts of the query's own image. A
+            square that an image of other proportions was squeezed into is such an image: the crop has the query's
+            proportions.
         views: `query` (for its side), `box` `[b 4]` and `query_keys` `[b]`.
         recipe: of the query.
     """

@@ -1,17 +1,20 @@
 """Texture negatives made on the fly: textures of patches of the image, seen as the query is (paper, section 3.1)."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Key, Num
 
 from ncl_jax import config as config_lib
+from ncl_jax import parallel
 from ncl_jax.augment import views as augment_views
 from ncl_jax.errors import UserError
 from ncl_jax.negatives.query_view import as_query
+from ncl_jax.schema import option
 from ncl_jax.textures import synthesize
 
 NEEDS = ("source",)
@@ -19,11 +22,11 @@ NEEDS = ("source",)
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    alpha: float = config_lib.option(2.0, low=0.0)  # scales the similarity inside the exponent
-    num: int = config_lib.option(1, low=1)  # negatives per query, each of its own patches
-    quality: str = config_lib.option("fast", choices=("standard", "fast", "draft"))
-    exemplars: int = config_lib.option(2, low=1, high=16)  # patches: the first one central, the others at random
-    exemplar_size: int | None = config_lib.option(None, low=4)  # pixels; None: 96 at 224, in proportion
+    alpha: float = option(2.0, low=0.0)  # scales the similarity inside the exponent
+    num: int = option(1, low=1)  # negatives per query, each of its own patches
+    quality: str = option("fast", choices=("standard", "fast", "draft"))
+    exemplars: int = option(2, low=1, high=16)  # patches: the first one central, the others at random
+    exemplar_size: int | None = option(None, low=4)  # pixels; None: 96 at 224, in proportion
 
     def check(self, config: config_lib.Config) -> None:
         if self.exemplar_size is not None and self.exemplar_size > config.data.image_size:
@@ -38,17 +41,31 @@ def generate(
 ) -> Float[Array, "b m s s 3"]:
     """Textures of patches of `views["source"]`, cropped and augmented as the query was.
 
-    Image i uses `fold_in(key, i)`.
+    The source is the whole image squeezed into a square, and so are its patches and the texture; the query's crop
+    gives the texture the image's proportions back. Image i uses `fold_in(key, i)`.
     """
-    source = views["source"]
-    batch, size = source.shape[:2]
-    side = settings.exemplar_size or exemplar_side(size)
-    keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(key, i), settings.num))(jnp.arange(batch))
-    repeated = jnp.repeat(source, settings.num, axis=0)
-    cut_keys, synthesis_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys.reshape(-1)), 1, 0)
-    patches = cut_exemplars(cut_keys, repeated, count=settings.exemplars, side=side)
-    textures = synthesize(synthesis_keys, patches, size=size, quality=settings.quality)
-    return as_query(textures.reshape(batch, settings.num, *textures.shape[1:]), views, recipe)
+
+    def of_part(keys, views):
+        source = views["source"]
+        batch, size = source.shape[:2]
+        side = settings.exemplar_size or exemplar_side(size)
+        keys = jax.vmap(lambda k: jax.random.split(k, (settings.num, 2)))(keys).reshape(-1, 2)
+        patches = cut_exemplars(
+            keys[:, 0], jnp.repeat(source, settings.num, axis=0), count=settings.exemplars, side=side
+        )
+        textures = synthesize(keys[:, 1], patches, size=size, quality=settings.quality)
+        return as_query(textures.reshape(batch, settings.num, *textures.shape[1:]), views, recipe)
+
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(len(views["source"])))
+    needed = {name: views[name] for name in ("source", "query", "query_keys", "box")}
+    return _on_each_device(of_part)(keys, needed)
+
+
+def _on_each_device(function: Callable) -> Callable:
+    """Inside a compiled step: each device makes its own images. (Synthesis gathers from the batch as one array, which
+    would otherwise be sent around.)"""
+    mesh, split = jax.sharding.get_abstract_mesh(), PartitionSpec(parallel.DATA_AXIS)
+    return function if mesh.empty else jax.shard_map(function, in_specs=split, out_specs=split, check_vma=False)
 
 
 def exemplar_side(size: int) -> int:

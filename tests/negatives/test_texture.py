@@ -3,11 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from ncl_jax.augment import crops
 from ncl_jax.augment import views as augment_views
-from ncl_jax.errors import UserError
 from ncl_jax.negatives import texture, texture_dataset
 
 SIDE = 32
@@ -80,10 +78,3 @@ def test_exemplars_are_patches_the_first_one_central():
 
 def test_sides_follow_the_image():
     assert [texture.exemplar_side(size) for size in (224, 112, 32, 8)] == [96, 48, 14, 4]
-
-
-def test_too_few_textures_in_the_dataset():
-    given = views()
-    given["texture"] = given["source"][:, None]
-    with pytest.raises(UserError, match="num = 2"):
-        generate(texture_dataset, 0, given, texture_dataset.Settings(num=2))
