@@ -21,6 +21,7 @@ __all__ = ["PEERS", "REGISTRY", "run"]
 REGISTRY: dict[str, tuple[str, str]] = {
     "import": ("import_time", "seconds until the package and the command line are imported"),
     "negatives": ("negatives", "ms per image of each kind of negative"),
+    "textures": ("textures", "texture synthesis: ms per image and quality"),
     "augment": ("augment", "ms per image of each augmentation recipe"),
     "knn": ("knn", "ms per query of the kNN evaluation"),
     "input": ("input", "records to device, and how long the step waits for them"),

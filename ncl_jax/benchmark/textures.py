@@ -1,0 +1,71 @@
+"""Texture synthesis: how fast each quality is, and how good (see `ncl_jax.textures.quality` for the measures)."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ncl_jax.benchmark import timing
+from ncl_jax.benchmark.result import Options, Result, Row, spread
+from ncl_jax.textures import QUALITIES, quality, synthesize
+
+BATCH, SIZE, EXEMPLAR = 32, 224, 96
+ALL = (*QUALITIES, "faithful")
+# Pairs of patches of photographs and the paper's tool's textures of them, beside a checkout.
+REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference" / "texture" / "pairs_and_reference.npz"
+
+
+def run(options: Options) -> Result:
+    """Speed at 224 px (of `faithful` at batch 1), quality on drawn exemplars, and on photographs where they are."""
+    speed, samples = _speed(options.seconds)
+    tables = {f"Speed at {SIZE} px": speed, "Drawn exemplars (4 pairs)": _quality(quality.builtin_exemplars(), None)}
+    notes = ["figures of quality are in grey levels / 255, island in pixels; collapsed counts textures"]
+    if REFERENCE.is_file():
+        exemplars, reference = quality.load_reference(REFERENCE)
+        tables[f"Photographs ({len(exemplars)} pairs)"] = _quality(exemplars, reference)
+    else:
+        notes.append(f"no photographs: {REFERENCE} is not there")
+    return Result(tables, notes, samples)
+
+
+def _speed(seconds: float) -> tuple[list[Row], dict[str, tuple[float, ...]]]:
+    patches = np.repeat(quality.builtin_exemplars(EXEMPLAR), BATCH // 4, axis=0)
+    calls: dict[str, Callable[[], Any]] = {}
+    for name in ALL:
+        exemplars = jnp.asarray(patches if name in QUALITIES else patches[:1])
+        calls[name] = partial(synthesize, jax.random.key(0), exemplars, size=SIZE, quality=name)
+    rows = []
+    measured = {name: timing.measure_one(call, seconds=seconds) for name, call in calls.items()}
+    for name, taken in measured.items():
+        batch = BATCH if name in QUALITIES else 1
+        each = taken.scaled(1e3 / batch)
+        rows.append(
+            {
+                "quality": name,
+                "batch": batch,
+                "ms per image": each.median,
+                "quartiles": spread(each),
+                "compile (s)": taken.first - taken.median,
+                "memory (MB per image)": _memory(name, patches) if name in QUALITIES else None,
+            }
+        )
+    return rows, {name: taken.samples for name, taken in measured.items()}
+
+
+def _memory(name: str, patches: np.ndarray) -> float | None:
+    """What the compiled program holds beside its arguments and results."""
+    program = jax.jit(partial(synthesize, size=SIZE, quality=name)).lower(jax.random.key(0), patches).compile()
+    analysis = program.memory_analysis()
+    return analysis.temp_size_in_bytes / len(patches) / 2**20 if analysis else None
+
+
+def _quality(exemplars: np.ndarray, reference: np.ndarray | None) -> list[Row]:
+    def make(name: str, exemplars: np.ndarray) -> tuple[Any, Any]:
+        return synthesize(jax.random.key(0), jnp.asarray(exemplars), size=SIZE, quality=name, return_sources=True)
+
+    rows, _ = quality.report(exemplars, reference, {name: partial(make, name) for name in ALL})
+    return [{key: None if value != value else value for key, value in row.items()} for row in rows]
