@@ -1,13 +1,26 @@
-"""The demo: MoCo-v2 with patch negatives on the built-in shapes and textures, minutes on two CPU cores."""
+"""The demo: a method with patch negatives on the built-in shapes and textures, minutes on two CPU cores.
+
+Without a variant it is MoCo-v2; `:baseline` is the same without negatives, `:byol` another method, `:byol_baseline`
+that one without negatives, and so on.
+"""
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("baseline",)
+# What differs between methods.
+METHODS = {
+    "moco": {"queue_size": 1024, "momentum": 0.99, "symmetric": True, "head_batch_norm": True},
+    "simclr": {},
+    "moco_v3": {"momentum": 0.98},
+    "byol": {"momentum": 0.98},
+}
+VARIANTS = ("baseline", *[name + end for name in METHODS if name != "moco" for end in ("", "_baseline")])
 
 
 def get_config(variant: str | None = None) -> ConfigDict:
+    name, baseline, _ = (variant or "").partition("baseline")
+    name = name.removesuffix("_") or "moco"
     config = ConfigDict()
-    config.epochs = 30
+    config.epochs = 24
     config.batch = 128
     config.log_every = 31
     config.data = {
@@ -15,16 +28,20 @@ def get_config(variant: str | None = None) -> ConfigDict:
         "test_split": "test",
         "image_size": 32,
     }
-    config.augment = {"recipe": "moco_v2", "blur_probability": 0.0}
-    config.model = {"name": "resnet10", "width": 0.25, "stem": "medium", "bn_groups": 8}
-    config.method = {"name": "moco", "queue_size": 1024, "momentum": 0.996, "hidden_dim": 256, "embedding_dim": 64}
-    config.negatives = {} if variant == "baseline" else {"patch": {"alpha": 2.0}}
-    config.optim = {"learning_rate": 0.06, "weight_decay": 5e-4, "warmup_epochs": 1}
+    config.augment = {
+        "recipe": "byol" if name == "byol" else "moco_v2",
+        "crop_scale": (0.2, 1.0),
+        "blur_probability": 0.0,
+    }
+    config.model = {"name": "resnet10", "width": 0.25, "stem": "medium", "bn_groups": 8 if name == "moco" else 1}
+    config.method = {"name": name, "hidden_dim": 256, "embedding_dim": 64, **METHODS[name]}
+    config.negatives = {} if baseline else {"patch": {}}
+    config.optim = {"learning_rate": 0.2, "weight_decay": 5e-4, "warmup_epochs": 1}
     config.evaluation = {
-        "every_epochs": 5,
+        "every_epochs": 6,
         "knn_k": 50,
         "resize": 32,
         "cue_conflict_split": "cue_conflict",
     }
-    config.checkpoint = {"every_epochs": 5}
+    config.checkpoint = {"every_epochs": 6}
     return config

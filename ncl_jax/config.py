@@ -55,6 +55,7 @@ class Model:
     stem: str = option("imagenet", choices=("imagenet", "medium", "small"))  # without pooling, stride 2; and 1
     bn_groups: int = option(1, low=1)  # batch statistics per group of batch/bn_groups images; 8 mimics 8 GPUs
     dtype: str = option("float32", choices=("float32", "bfloat16"))  # of the activations; parameters stay float32
+    remat: bool = False  # compute each block's activations again for the gradient: less memory, a third more time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Optim:
     decay_all: bool = True  # False: no decay (and no LARS adaptation) on biases and batch norm
     warmup_epochs: float = option(0.0, low=0.0)
     schedule: str = option("step", choices=("step", "epoch"))  # cosine moves every step, or every epoch
+    accumulate: int = option(1, low=1)  # parts of the batch that are computed one after another; divides bn_groups
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +108,7 @@ class Config:
     batch: int = option(128, low=1)  # images over all devices
     log_every: int = option(50, low=1)  # steps
     alpha_warmup_epochs: float = option(0.0, low=0.0)  # every alpha rises linearly from 0 over these epochs
+    collapse_rank: float = option(2.0, low=0.0)  # warn while the embeddings' effective rank is below this
     data: Data = Data()
     augment: Augment = Augment()
     model: Model = Model()
@@ -194,7 +197,11 @@ def parse(raw: Mapping[str, Any]) -> Config:
         if kind not in NEGATIVES:
             raise UserError(f"config.negatives.{kind}: unknown kind; {schema.nearest(kind, NEGATIVES)}")
         if settings is not None:  # None switches off a kind that the file has
+            if isinstance(settings, Mapping) and hasattr(METHODS[name], "DEFAULT_ALPHA"):
+                settings = {"alpha": METHODS[name].DEFAULT_ALPHA, **settings}  # what alpha means, the loss decides
             negatives[kind] = schema.section(NEGATIVES[kind], settings, f"negatives.{kind}")
+            if negatives[kind].alpha == 0:
+                del negatives[kind]  # the plain method: in an exponent, 0 would leave a constant in InfoNCE's sum
     parsed_method = schema.section(METHODS[name], method, "method")
     config = schema.section(Config, raw, "", {"method": parsed_method, "negatives": negatives})
     _check_pairs(config)
@@ -247,6 +254,11 @@ def _check_pairs(config: Config) -> None:
     if config.batch % config.model.bn_groups:
         raise UserError(
             f"config.model.bn_groups = {config.model.bn_groups}: does not divide config.batch = {config.batch}"
+        )
+    if config.model.bn_groups % config.optim.accumulate:
+        raise UserError(
+            f"config.optim.accumulate = {config.optim.accumulate}: does not divide config.model.bn_groups = "
+            f"{config.model.bn_groups}; batch norm must not reach over the parts of a batch"
         )
     if config.evaluation.resize < config.data.image_size:
         raise UserError(

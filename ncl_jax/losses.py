@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 from ncl_jax.errors import UserError
 
 # Below any logit that unit vectors give at a usable temperature: takes an entry out of a softmax without NaNs.
-_MASKED = -1e9
+MASKED = -1e9
 
 
 def normalize(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
@@ -126,6 +126,37 @@ def byol_regression(
     return loss - jnp.mean(alphas[None, :] * (2 - 2 * similarity), axis=-1)
 
 
+def in_batch_logits(
+    query: Float[Array, "b d"],
+    keys: Float[Array, "b d"],
+    non_semantic: Float[Array, "b m d"] | None = None,
+    *,
+    temperature: float,
+    alpha: float | Float[Array, " m"] = 1.0,
+    non_semantic_gradient: bool = False,
+) -> Float[Array, "b k"]:
+    """MoCo-v3's logits, `k = 1 + b + m`, the positive first: a query's key against the batch's other keys.
+
+    The positive's second appearance, among the keys, is masked out. No gradient flows into `keys`, nor into
+    `non_semantic` unless asked.
+
+    Raises:
+      UserError: shapes that do not fit together.
+    """
+    logits = info_nce_logits(
+        query,
+        keys,
+        keys,
+        non_semantic,
+        temperature=temperature,
+        alpha=alpha,
+        non_semantic_gradient=non_semantic_gradient,
+    )
+    batch = len(query)
+    again = jnp.pad(jnp.eye(batch, dtype=bool), ((0, 0), (1, logits.shape[1] - 1 - batch)))
+    return jnp.where(again, MASKED / temperature, logits)
+
+
 def nt_xent_logits(
     query: Float[Array, "b d"],
     key: Float[Array, "b d"],
@@ -151,7 +182,7 @@ def nt_xent_logits(
     positive = jnp.sum(anchors * others, axis=-1, keepdims=True)
     # The anchor itself and its positive leave the matrix; the positive comes back as the first column.
     eye = jnp.eye(len(query), dtype=bool)
-    similarities = [positive, jnp.where(jnp.tile(eye, (2, 2)), _MASKED, anchors @ anchors.T)]
+    similarities = [positive, jnp.where(jnp.tile(eye, (2, 2)), MASKED, anchors @ anchors.T)]
     if non_semantic is not None:
         non_semantic = non_semantic if non_semantic_gradient else jax.lax.stop_gradient(non_semantic)
         similarities.append(_to_non_semantic(anchors, jnp.concatenate([non_semantic, non_semantic]), alpha))

@@ -53,7 +53,20 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
 
 
-def check_batch(batch: int, mesh: Mesh) -> None:
-    """Every device holds the same number of images."""
+def spread(x: jax.Array, *, axis: int) -> jax.Array:
+    """Inside a compiled step: this axis split over the devices, the others whole. Elsewhere it changes nothing."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*[None] * axis, DATA_AXIS))
+
+
+def check_batch(batch: int, mesh: Mesh, parts: int = 1) -> None:
+    """Every device holds the same number of images of each of the `parts` that a batch is computed in."""
+    if batch % parts == 0 and batch // parts % mesh.size and batch % mesh.size == 0:
+        raise UserError(
+            f"config.optim.accumulate = {parts}: parts of {batch // parts} images do not divide over "
+            f"{mesh.size} devices"
+        )
     if batch % mesh.size:
         raise UserError(f"config.batch = {batch}: does not divide over {mesh.size} devices; use a multiple of it")

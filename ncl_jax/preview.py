@@ -20,7 +20,8 @@ _GAP, _HEADER = 6, 24
 
 def write(config: Config, path: Path | str, *, rows: int = 6) -> None:
     """Write a PNG with a row per image: the query view, the key view, then every negative of the query."""
-    few = dataclasses.replace(config, batch=rows, model=dataclasses.replace(config.model, bn_groups=1))
+    model, optim = dataclasses.replace(config.model, bn_groups=1), dataclasses.replace(config.optim, accumulate=1)
+    few = dataclasses.replace(config, batch=rows, model=model, optim=optim)
     data = datasets.open_dataset(config.data.name, config.data.train_split, data_dir=config.data.data_dir)
     data.need_batch(rows)
     source = stream.TrainStream(data, few, fields=negatives.needs(config.negatives), process=(0, 1))

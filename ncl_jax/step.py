@@ -12,7 +12,7 @@ from jaxtyping import Array, Key
 from ncl_jax import negatives, online_probe, optim, parallel
 from ncl_jax.augment import views as views_lib
 from ncl_jax.config import Config
-from ncl_jax.methods import Method
+from ncl_jax.methods import Method, contract, micro_batches
 from ncl_jax.state import TrainState
 
 Batch = Mapping[str, Any]
@@ -54,11 +54,16 @@ def make_step(config: Config, method: Method, optimizer: optax.GradientTransform
         scale = jnp.minimum(state.step / warmup_steps, 1.0) if warmup_steps else 1.0
         views["alpha"] = negatives.alphas(config.negatives) * scale
 
-        grad = jax.value_and_grad(method.loss, has_aux=True)
+        grad = micro_batches.value_and_grad(method, config.optim.accumulate)
         (loss, aux), grads = grad(state.params, state.extra, views, method_key)
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": loss, **aux["metrics"], "learning_rate": rate(state.step)}
+        metrics = {
+            "loss": loss,
+            **aux["metrics"],
+            **contract.health(aux["embeddings"]),
+            "learning_rate": rate(state.step),
+        }
         probe = state.probe
         if probe is not None:
             probe, metrics["online_top1"] = online_probe.update(probe, aux["features"], batch["label"])
@@ -78,4 +83,9 @@ def make_step(config: Config, method: Method, optimizer: optax.GradientTransform
 def compile_step(step: Step, mesh: Mesh) -> Step:
     """The jitted step: state replicated and donated, batch split over the devices."""
     whole, split = parallel.replicated(mesh), parallel.batch_sharding(mesh)
-    return jax.jit(step, in_shardings=(whole, split), out_shardings=whole, donate_argnums=0)
+
+    def on_mesh(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for `parallel.spread`
+            return step(state, batch)
+
+    return jax.jit(on_mesh, in_shardings=(whole, split), out_shardings=whole, donate_argnums=0)

@@ -21,8 +21,6 @@ from ncl_jax.data import datasets, prefetch, stream
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import protocol
 
-# Below this effective rank of the embeddings the encoder maps everything to nearly one direction.
-_COLLAPSED_RANK = 2.0
 # Steps that may wait on the device: enough to hide the host, few enough to bound the memory of their batches.
 _IN_FLIGHT = 2
 
@@ -36,7 +34,7 @@ def pretrain(config: Config, folder: str, *, profile: bool = False) -> dict[str,
       UserError: bad input, before any compute is spent; or a loss that is no longer finite.
     """
     mesh = parallel.data_mesh()
-    parallel.check_batch(config.batch, mesh)
+    parallel.check_batch(config.batch, mesh, config.optim.accumulate)
     data = datasets.open_dataset(config.data.name, config.data.train_split, data_dir=config.data.data_dir)
     data.need_batch(config.batch)
     protocol.check(config)
@@ -156,7 +154,6 @@ class _Report:
         self._config, self._run_dir, self._source, self._done = config, run_dir, source, done
         self._writer = metrics.writer(run_dir, done)
         self.bar = metrics.Progress(total_steps, done)
-        self._warned = False
 
     def __enter__(self) -> "_Report":
         return self
@@ -179,10 +176,10 @@ class _Report:
         self.write(done, scalars)
         shown = ("loss", "contrast_top1", "similarity_ns", "online_top1", "images_per_second")
         self.bar.update(done, {name: scalars[name] for name in shown if name in scalars})
-        if scalars["effective_rank"] < _COLLAPSED_RANK and not self._warned:
-            self._warned = True
+        if scalars["effective_rank"] < self._config.collapse_rank:
             self.bar.say(
-                f"warning: the embeddings collapse (effective rank {scalars['effective_rank']:.2f}); "
+                f"warning: the embeddings collapse (effective rank {scalars['effective_rank']:.2f}, "
+                f"below config.collapse_rank = {self._config.collapse_rank:g}); "
                 "lower config.optim.learning_rate or a negative's alpha"
             )
 

@@ -96,7 +96,7 @@ def test_a_mistake_is_one_line(overrides, message):
     [
         ("configs/dem.py", r"no such file; did you mean configs/demo\.py"),
         ("configs/demo.py:big", r"unknown variant; known: baseline"),
-        ("configs/smoke.py:big", r"unknown variant; known: none"),
+        ("configs/smoke.py:big", r"unknown variant; known: byol, simclr, moco_v3$"),
     ],
 )
 def test_a_missing_file_or_variant_is_one_line(path, message, monkeypatch):

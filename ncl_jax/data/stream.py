@@ -16,6 +16,7 @@ is left over at the end of an epoch, less than a batch, is dropped.
 # (TensorFlow's stubs know neither symbolic arguments, None as a bound, nor slices with an ellipsis.)
 
 import logging
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -52,12 +53,15 @@ class TrainStream(CropStream):
         key_blocks: int | None = None,
         threads: int | None = None,
     ):
+        process = process or jax_process()
+        if key_blocks is None:  # a key stays in its query's part of a batch that is computed in parts
+            key_blocks = math.lcm(process[1], config.optim.accumulate)
         super().__init__(
             dataset,
             batch=config.batch,
             image_size=config.data.image_size,
             seed=config.seed,
-            process=process or jax_process(),
+            process=process,
             position=position,
             crop_scale=recipe(config.augment).crop_scale,
             shuffle_keys=config.model.bn_groups > 1,

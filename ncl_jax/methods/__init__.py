@@ -7,12 +7,12 @@ and list it here.
 from types import ModuleType
 
 from ncl_jax import config
-from ncl_jax.methods import moco
+from ncl_jax.methods import byol, micro_batches, moco, moco_v3, simclr
 from ncl_jax.methods.contract import Method
 
 __all__ = ["REGISTRY", "Method", "build"]
 
-REGISTRY: dict[str, ModuleType] = {"moco": moco}
+REGISTRY: dict[str, ModuleType] = {"moco": moco, "moco_v3": moco_v3, "byol": byol, "simclr": simclr}
 
 config.METHODS.update({name: module.Settings for name, module in REGISTRY.items()})
 
@@ -20,4 +20,4 @@ config.METHODS.update({name: module.Settings for name, module in REGISTRY.items(
 def build(settings: config.Config, total_steps: int) -> Method:
     """The method that the config names; `total_steps` are those of the whole run, for momentum schedules."""
     name = next(name for name, module in REGISTRY.items() if isinstance(settings.method, module.Settings))
-    return REGISTRY[name].build(settings, total_steps)
+    return REGISTRY[name].build(micro_batches.part_of(settings), total_steps)

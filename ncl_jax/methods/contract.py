@@ -3,16 +3,21 @@
 `params` is what the optimiser moves. `extra` is all other state of the method: batch statistics, EMA target, queue.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from ncl_jax import losses
+from ncl_jax import config as config_lib
+from ncl_jax import losses, models
+from ncl_jax.errors import UserError
 
 Tree = Any
+
+# Parts of `aux` whose leading axis is the batch, in the order of the queries.
+PER_IMAGE = ("features", "embeddings", "keys")
 
 
 class Method(NamedTuple):
@@ -23,7 +28,8 @@ class Method(NamedTuple):
     """
 
     init: Callable[[Key[Array, ""], Float[Array, "b s s 3"]], tuple[Tree, Tree]]  # (key, images) -> params, extra
-    # (params, extra, views, key) -> loss, aux with `metrics` (scalars), `features` [b d] and what after_update wants
+    # (params, extra, views, key) -> loss, aux: `metrics` (scalars), `features` and `embeddings` [b d], and what
+    # after_update wants. Of that only PER_IMAGE has the batch in front; all else is a mean over it (see micro_batches).
     loss: Callable[[Tree, Tree, Mapping[str, Any], Key[Array, ""]], tuple[Float[Array, ""], dict[str, Any]]]
     after_update: Callable[[Tree, Tree, dict[str, Any], Array], Tree]  # (new params, extra, aux, step) -> extra
 
@@ -56,13 +62,70 @@ class Encoder(NamedTuple):
             outputs[name], new_stats[name] = x, updated.get("batch_stats", {})
         return outputs, new_stats
 
+    def apply_pooled(
+        self,
+        params: Tree,
+        stats: Tree,
+        parts: Sequence[Float[Array, "_ s s 3"]],
+        *,
+        groups: int,
+        skip: tuple[str, ...] = (),
+    ) -> tuple[list[dict[str, Float[Array, "_ d"]]], Tree]:
+        """`apply` on several batches as one for batch norm of `groups` groups: the outputs of each, the statistics."""
+        if len(parts) == 1:
+            outputs, stats = self.apply(params, stats, parts[0], skip=skip)
+            return [outputs], stats
+        outputs, stats = self.apply(params, stats, pool(parts, groups), skip=skip)
+        split = {name: unpool(output, [len(part) for part in parts], groups) for name, output in outputs.items()}
+        return [{name: pieces[i] for name, pieces in split.items()} for i in range(len(parts))], stats
+
     def _networks(self) -> list[tuple[str, Any]]:
         return [("backbone", self.backbone), *self.heads.items()]
+
+
+def predicting_encoder(config: config_lib.Config, hidden: int, embedding: int) -> Encoder:
+    """Backbone, projector and predictor, these two with batch norm: the online network of BYOL and MoCo-v3."""
+    heads = {
+        name: models.MLP((hidden, embedding), batch_norm=True, bn_groups=config.model.bn_groups)
+        for name in ("head", "predictor")
+    }
+    return Encoder(models.encoder(config.model), heads)
+
+
+def check_head_groups(config: config_lib.Config) -> None:
+    """Raise UserError where a head's batch norm would see a single embedding and make it zero."""
+    if config.batch == config.model.bn_groups:
+        raise UserError(
+            f"config.model.bn_groups = {config.model.bn_groups}: leaves a single image of config.batch = "
+            f"{config.batch} to a group, and the head's batch norm would make its embedding zero; use fewer"
+        )
+
+
+def check_in_batch(config: config_lib.Config, name: str) -> None:
+    """Raise UserError where a batch cannot be cut into parts because its images are each other's negatives."""
+    if config.optim.accumulate > 1:
+        raise UserError(
+            f"config.optim.accumulate = {config.optim.accumulate}: the negatives of {name} are the rest of the batch, "
+            "so its parts do not add up to it; use 1 (config.model.remat saves memory)"
+        )
 
 
 def flat_negatives(non_semantic: Float[Array, "b m s s 3"]) -> Float[Array, "bm s s 3"]:
     """Negatives as a batch of their own, image after image, so that batch-norm groups keep to their images."""
     return non_semantic.reshape(-1, *non_semantic.shape[2:])
+
+
+def pool(parts: Sequence[Float[Array, "_ *s"]], groups: int) -> Float[Array, "n *s"]:
+    """Several batches as one, group by group: batch norm takes its statistics over the same group of all of them."""
+    grouped = [part.reshape(groups, -1, *part.shape[1:]) for part in parts]
+    return jnp.concatenate(grouped, axis=1).reshape(-1, *parts[0].shape[1:])
+
+
+def unpool(pooled: Float[Array, "n *s"], sizes: Sequence[int], groups: int) -> list[Float[Array, "_ *s"]]:
+    """The batches of these sizes out of what `pool` made of them."""
+    grouped = pooled.reshape(groups, -1, *pooled.shape[1:])
+    ends = [sum(sizes[: i + 1]) // groups for i in range(len(sizes) - 1)]
+    return [part.reshape(-1, *pooled.shape[1:]) for part in jnp.split(grouped, ends, axis=1)]
 
 
 def ema(target: Tree, online: Tree, momentum: float | Array) -> Tree:
@@ -89,6 +152,23 @@ def health(embeddings: Float[Array, "b d"]) -> dict[str, Float[Array, ""]]:
     return {
         "feature_std": jnp.mean(jnp.std(z, axis=0)) * z.shape[1] ** 0.5,
         "effective_rank": total**2 / jnp.maximum(squares, 1e-20),
+    }
+
+
+def in_batch_metrics(
+    logits: Float[Array, "n k"], temperature: float, non_semantic: Float[Array, "b m d"] | None
+) -> dict[str, Float[Array, ""]]:
+    """Similarities and contrast accuracy of logits of `losses.in_batch_logits` or `losses.nt_xent_logits`."""
+    logits = jax.lax.stop_gradient(logits)
+    count = logits.shape[1] - (non_semantic.shape[1] if non_semantic is not None else 0)
+    others = logits[:, 1:count]
+    used = others > losses.MASKED / temperature / 2
+    return {
+        # The loss when all logits are equal: log of how many there are.
+        "chance_loss": jnp.log(jnp.sum(logits[0] > losses.MASKED / temperature / 2).astype(jnp.float32)),
+        "contrast_top1": jnp.mean(jnp.argmax(logits[:, :count], axis=1) == 0),
+        "similarity_positive": jnp.mean(logits[:, 0]) * temperature,
+        "similarity_batch": jnp.sum(jnp.where(used, others, 0.0)) / jnp.maximum(jnp.sum(used), 1) * temperature,
     }
 
 

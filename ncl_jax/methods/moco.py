@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 from ncl_jax import config as config_lib
 from ncl_jax import losses, models
 from ncl_jax.errors import UserError
-from ncl_jax.methods import contract
+from ncl_jax.methods import contract, target
 from ncl_jax.methods.contract import Tree
 from ncl_jax.schema import option
 
@@ -23,10 +23,15 @@ class Settings:
     queue_size: int = option(16384, low=1)  # keys of earlier batches
     hidden_dim: int = option(2048, low=1)  # of the projection head
     embedding_dim: int = option(128, low=1)
+    head_batch_norm: bool = False  # MoCo-v2's head has none; with it, short runs on small images get going sooner
     symmetric: bool = False  # each view is once the query; queue gets both views' keys
-    non_semantic_encoder: str = option("target", choices=("target", "online"))  # online: with gradient
+    non_semantic_encoder: str = option("target", choices=target.ENCODERS)  # online: with gradient
+    non_semantic_norm: str = option("own", choices=target.NORMS)  # batch norm of the negatives; see target.py
+    ifm_epsilon: float = option(0.0, low=0.0)  # implicit feature modification: cosines made harder by this; 0: off
 
     def check(self, config: config_lib.Config) -> None:
+        if self.head_batch_norm:
+            contract.check_head_groups(config)
         keys = config.batch * (2 if self.symmetric else 1)
         if self.queue_size % keys:
             raise UserError(
@@ -39,10 +44,12 @@ def build(config: config_lib.Config, total_steps: int) -> contract.Method:
     """The three functions of MoCo for this config. `total_steps` is not used: its momentum is constant."""
     del total_steps
     settings: Settings = config.method
-    encoder = contract.Encoder(
-        models.encoder(config.model),
-        {"head": models.MLP((settings.hidden_dim, settings.embedding_dim))},
+    head = models.MLP(
+        (settings.hidden_dim, settings.embedding_dim),
+        batch_norm=settings.head_batch_norm,
+        bn_groups=config.model.bn_groups,
     )
+    encoder = contract.Encoder(models.encoder(config.model), {"head": head})
 
     def init(key: Key[Array, ""], images: Float[Array, "b s s 3"]) -> tuple[Tree, Tree]:
         network_key, queue_key = jax.random.split(key)
@@ -50,7 +57,7 @@ def build(config: config_lib.Config, total_steps: int) -> contract.Method:
         queue = jax.random.normal(queue_key, (settings.queue_size, settings.embedding_dim))
         extra = {
             "batch_stats": stats,
-            "target": jax.tree.map(jnp.copy, {"params": params, "batch_stats": stats}),
+            "target": target.init(params, stats),
             "queue": losses.normalize(queue),
             "pointer": jnp.zeros((), jnp.int32),
         }
@@ -60,48 +67,39 @@ def build(config: config_lib.Config, total_steps: int) -> contract.Method:
         params: Tree, extra: Tree, views: Mapping[str, Any], key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], dict[str, Any]]:
         del key
-        target = jax.lax.stop_gradient(extra["target"])
-        stats, target_stats, order = extra["batch_stats"], target["batch_stats"], views["key_order"]
-
-        online, stats = encoder.apply(params, stats, views["query"])
-        keys, target_stats = encoder.apply(target["params"], target_stats, views["key"])
-        pairs = [(online["head"], contract.unpermute(keys["head"], order))]
-        if settings.symmetric:
-            swapped, stats = encoder.apply(params, stats, views["key"])
-            query_keys, target_stats = encoder.apply(target["params"], target_stats, views["query"])
-            pairs.append((contract.unpermute(swapped["head"], order), query_keys["head"]))
-
-        # Negatives are a batch of their own for batch norm, like the keys.
-        non_semantic = None
-        if views["non_semantic"] is not None:
-            flat = contract.flat_negatives(views["non_semantic"])
-            if settings.non_semantic_encoder == "online":
-                encoded, stats = encoder.apply(params, stats, flat)
-            else:
-                encoded, target_stats = encoder.apply(target["params"], target_stats, flat)
-            non_semantic = encoded["head"].reshape(*views["non_semantic"].shape[:2], -1)
-
+        encoded = target.encode(
+            encoder,
+            params,
+            extra,
+            views,
+            groups=config.model.bn_groups,
+            symmetric=settings.symmetric,
+            non_semantic_encoder=settings.non_semantic_encoder,
+            non_semantic_norm=settings.non_semantic_norm,
+        )
         logits = [
             losses.info_nce_logits(
-                query,
+                query["head"],
                 positive,
                 extra["queue"],
-                non_semantic,
+                encoded.non_semantic,
                 temperature=settings.temperature,
                 alpha=views["alpha"],
                 non_semantic_gradient=settings.non_semantic_encoder == "online",
             )
-            for query, positive in pairs
+            for query, positive in zip(encoded.online, encoded.targets, strict=True)
         ]
-        total = jnp.mean(jnp.stack([losses.first_is_positive(part) for part in logits]))
+        perturbation = settings.ifm_epsilon / settings.temperature
+        total = jnp.mean(jnp.stack([losses.first_is_positive(part, perturbation=perturbation) for part in logits]))
+        online = encoded.online[0]
         aux = {
             "metrics": _metrics(logits[0], settings)
-            | contract.similarity_to_negatives(online["head"], non_semantic)
-            | contract.health(online["head"]),
+            | contract.similarity_to_negatives(online["head"], encoded.non_semantic),
             "features": jax.lax.stop_gradient(online["backbone"]),
-            "batch_stats": stats,
-            "target_batch_stats": target_stats,
-            "keys": jnp.concatenate([losses.normalize(positive) for _, positive in pairs]),
+            "embeddings": jax.lax.stop_gradient(online["head"]),
+            "batch_stats": encoded.stats,
+            "target_batch_stats": encoded.target_stats,
+            "keys": jnp.stack([losses.normalize(positive) for positive in encoded.targets], axis=1),
         }
         return total, aux
 
@@ -109,13 +107,10 @@ def build(config: config_lib.Config, total_steps: int) -> contract.Method:
         # The reference moves the key encoder at the start of a step, from the weights that the last update left:
         # the same numbers as moving it here, at the end of that update.
         del step
-        keys = aux["keys"]
+        keys = aux["keys"].reshape(-1, settings.embedding_dim)
         return {
             "batch_stats": aux["batch_stats"],
-            "target": {
-                "params": contract.ema(extra["target"]["params"], params, settings.momentum),
-                "batch_stats": aux["target_batch_stats"],
-            },
+            "target": target.update(extra["target"], params, aux["target_batch_stats"], settings.momentum),
             "queue": jax.lax.dynamic_update_slice(extra["queue"], keys, (extra["pointer"], 0)),
             "pointer": (extra["pointer"] + len(keys)) % settings.queue_size,
         }

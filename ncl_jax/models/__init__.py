@@ -18,4 +18,5 @@ def encoder(settings: config.Model) -> ResNet:
         stem=settings.stem,
         bn_groups=settings.bn_groups,
         dtype=jnp.dtype(settings.dtype),
+        remat=settings.remat,
     )

@@ -1,0 +1,100 @@
+"""Two encoders, one learnt (online) and its moving average (target): what MoCo, MoCo-v3 and BYOL share.
+
+Two choices about non-semantic negatives (NS) live here, since all three methods have them:
+
+* `non_semantic_encoder`: "target" (the paper's) encodes them as it does the keys, without gradient: queries move away
+  from where the NS are, and the NS follow slowly, by the moving average. "online" encodes them with the weights that
+  are learnt, and the gradient pushes the NS away from the query too: their similarity falls at once.
+* `non_semantic_norm`: "own" (the paper's) makes them a batch of their own for batch norm: whatever sets all NS apart
+  from all views in a channel's mean and variance is normalised away, so they have to be told apart image by image.
+  "shared" normalises them together with the views that the same encoder sees first (keys for target, queries for
+  online): such differences stay, NS are easier to tell apart, and the views' own embeddings depend on them.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ncl_jax.methods import contract
+from ncl_jax.methods.contract import Encoder, Tree
+
+ENCODERS = ("target", "online")
+NORMS = ("own", "shared")
+
+
+class Encoded(NamedTuple):
+    online: list[dict[str, Float[Array, "b d"]]]  # outputs of every online network; of queries, then of swapped keys
+    targets: list[Float[Array, "b d"]]  # what each of them is to predict: the target's `head`, without gradient
+    non_semantic: Float[Array, "b m d"] | None  # their `head`
+    stats: Tree
+    target_stats: Tree
+
+
+def init(params: Tree, stats: Tree, online_only: tuple[str, ...] = ()) -> Tree:
+    """The target at the start: a copy of all networks but those of `online_only`."""
+
+    def copy(tree: Tree) -> Tree:
+        return {name: jax.tree.map(jnp.copy, part) for name, part in tree.items() if name not in online_only}
+
+    return {"params": copy(params), "batch_stats": copy(stats)}
+
+
+def update(target: Tree, params: Tree, target_stats: Tree, momentum: float | Array) -> Tree:
+    """The target after the optimiser's step: moving average of the parameters, batch statistics of its own."""
+    online = {name: params[name] for name in target["params"]}
+    return {"params": contract.ema(target["params"], online, momentum), "batch_stats": target_stats}
+
+
+def cosine_momentum(base: float, step: Array, total_steps: int) -> Float[Array, ""]:
+    """`base` at the first step, 1 at the end: 1 - (1 - base) (cos(pi k / K) + 1) / 2 (Grill et al. 2020, 3.2)."""
+    share = jnp.clip(step / total_steps, 0.0, 1.0)
+    return 1 - (1 - base) * (jnp.cos(jnp.pi * share) + 1) / 2
+
+
+def encode(
+    encoder: Encoder,
+    params: Tree,
+    extra: Tree,
+    views: Mapping[str, Any],
+    *,
+    groups: int,
+    symmetric: bool,
+    non_semantic_encoder: str,
+    non_semantic_norm: str,
+    online_only: tuple[str, ...] = (),
+) -> Encoded:
+    """Queries through the online networks, keys through the target, negatives as the module's text says.
+
+    `symmetric` adds the other direction: keys through online, queries through the target. Negatives are made of the
+    query view; both directions share them. `groups` are those of batch norm.
+    """
+    target = jax.lax.stop_gradient(extra["target"])
+    stats, target_stats, order = extra["batch_stats"], target["batch_stats"], views["key_order"]
+    by_online, shared = non_semantic_encoder == "online", non_semantic_norm == "shared"
+    images, encoded = views["non_semantic"], None
+    flat = contract.flat_negatives(images) if images is not None else None
+
+    with_query = [flat] if flat is not None and shared and by_online else []
+    (online, *own), stats = encoder.apply_pooled(params, stats, [views["query"], *with_query], groups=groups)
+    encoded = own[0] if own else encoded
+    with_key = [flat] if flat is not None and shared and not by_online else []
+    (keys, *own), target_stats = encoder.apply_pooled(
+        target["params"], target_stats, [views["key"], *with_key], groups=groups, skip=online_only
+    )
+    encoded = own[0] if own else encoded
+    queries, targets = [online], [contract.unpermute(keys["head"], order)]
+    if symmetric:
+        swapped, stats = encoder.apply(params, stats, views["key"])
+        other, target_stats = encoder.apply(target["params"], target_stats, views["query"], skip=online_only)
+        queries.append({name: contract.unpermute(output, order) for name, output in swapped.items()})
+        targets.append(other["head"])
+    if flat is not None and not shared:
+        if by_online:
+            encoded, stats = encoder.apply(params, stats, flat, skip=online_only)
+        else:
+            encoded, target_stats = encoder.apply(target["params"], target_stats, flat, skip=online_only)
+    non_semantic = encoded["head"].reshape(*images.shape[:2], -1) if encoded is not None else None
+    return Encoded(queries, targets, non_semantic, stats, target_stats)

@@ -1,0 +1,169 @@
+"""What every method must hold: plain without negatives, the same on many devices, in parts, and as configured."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_step import SIDE, TINY, batch, flat, make
+
+from ncl_jax import config as config_lib
+from ncl_jax import main, methods
+from ncl_jax.errors import UserError
+from ncl_jax.methods import contract, target
+
+HEADS = {"hidden_dim": 16, "embedding_dim": 8}
+PLAIN = TINY | {"augment": {"jitter_strength": 0.0, "blur_probability": 0.0}}  # colour is most of what is compiled
+
+
+def of(name):
+    return {"name": name, **HEADS} if name != "moco" else TINY["method"]
+
+
+@functools.cache
+def run(name, devices=1, **changes):
+    """(loss, state) after one step: in further ones batch norm magnifies float32's rounding."""
+    sections = {"method": of(name)} | ({"model.bn_groups": 4} if name in ("moco", "byol") else {})
+    step, current = make(devices, **(PLAIN | sections | changes))
+    images = batch(0)
+    unoptimized = {"xla_backend_optimization_level": 0}  # compiles in a third of the time
+    current, metrics = step.lower(current, images).compile(unoptimized)(current, images)
+    return float(metrics["loss"]), current
+
+
+def views(seed=0):
+    rng = np.random.default_rng(seed)
+    query, key = rng.normal(size=(2, 8, SIDE, SIDE, 3)).astype(np.float32)
+    negatives = rng.normal(size=(8, 2, SIDE, SIDE, 3)).astype(np.float32)
+    order = rng.permutation(8)
+    return {"query": query, "key": key, "key_order": order, "non_semantic": negatives, "alpha": np.float32([1.0, 2.0])}
+
+
+def loss_of(config):
+    """(params, loss function of params) of a method in its first step."""
+    method = methods.build(config, 8)
+    params, extra = method.init(jax.random.key(0), np.zeros((2, SIDE, SIDE, 3), np.float32))
+    return params, lambda params, views: method.loss(params, extra, views, jax.random.key(0))[0]
+
+
+@pytest.mark.parametrize("name", methods.REGISTRY)
+def test_alpha_zero_is_the_plain_method(name):
+    """To the config's last field, so to the last bit of the run."""
+    plain, zero, some = (
+        config_lib.parse(TINY | {"method": of(name), "negatives": negatives})
+        for negatives in ({}, {"patch": {"alpha": 0.0, "patch_size": (2, 5)}}, {"patch": {"patch_size": (2, 5)}})
+    )
+    assert plain == zero != some
+
+
+def assert_same(one, two):
+    assert one[0] == pytest.approx(two[0], rel=1e-5)
+    np.testing.assert_allclose(flat(one[1].params), flat(two[1].params), atol=1e-4)
+    np.testing.assert_allclose(flat(one[1].extra), flat(two[1].extra), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["simclr", "byol"])
+def test_one_device_equals_eight(name):
+    assert_same(run(name), run(name, devices=8))
+
+
+@pytest.mark.parametrize("name", ["moco", "byol"])
+def test_a_batch_in_parts_is_the_whole_batch(name):
+    assert_same(run(name), run(name, **{"optim.accumulate": 4}))
+
+
+@pytest.mark.parametrize("name", ["simclr", "moco_v3"])
+def test_in_batch_negatives_refuse_parts(name):
+    with pytest.raises(UserError, match=r"config\.optim\.accumulate = 2: .* rest of the batch"):
+        config_lib.parse(TINY | {"method": of(name), "optim": {"accumulate": 2}, "model": {"bn_groups": 2}})
+
+
+def test_parts_must_not_cut_batch_norms_groups():
+    with pytest.raises(UserError, match=r"config\.optim\.accumulate = 4: does not divide config\.model\.bn_groups = 2"):
+        config_lib.parse(TINY | {"optim": {"accumulate": 4}, "model": {"bn_groups": 2}})
+
+
+def test_remat_changes_memory_and_nothing_else():
+    assert_same(run("moco"), run("moco", **{"model.remat": True}))
+
+
+@pytest.mark.parametrize("name", methods.REGISTRY)
+def test_options_change_the_loss(name):
+    changes = [{}, {"non_semantic_norm": "shared"}]
+    changes += [{"ifm_epsilon": 0.1}] if name != "byol" else []  # byol has no logits
+    configs = [config_lib.parse(PLAIN | {"method": of(name) | change}) for change in changes]
+    compared = [loss_of(config) for config in configs]
+    losses = jax.jit(lambda params, views: jnp.stack([loss(params, views) for _, loss in compared]))
+    values = np.asarray(losses(compared[0][0], views()))
+    assert np.isfinite(values).all()
+    assert len(set(np.round(values, 4))) == len(values)
+
+
+def test_ifm_is_no_option_of_byol():
+    with pytest.raises(UserError, match=r"config\.method\.ifm_epsilon: unknown key"):
+        config_lib.parse(TINY | {"method": of("byol") | {"ifm_epsilon": 0.1}})
+
+
+def test_negatives_through_the_online_encoder_get_a_gradient():
+    configs = [config_lib.parse(PLAIN | {"method": of("moco") | {"non_semantic_encoder": e}}) for e in target.ENCODERS]
+    (params, still), (_, moving) = (loss_of(config) for config in configs)
+    both = jax.jit(lambda p, v: [jax.value_and_grad(loss)(p, v) for loss in (still, moving)])
+    (one, first), (two, second) = both(params, views())
+    assert float(one) == pytest.approx(float(two), rel=1e-5)  # at the first step both encoders are the same
+    assert np.abs(flat(first) - flat(second)).max() > 1e-4
+
+
+def test_shared_norm_pools_group_by_group():
+    parts = [np.arange(8.0)[:, None], np.arange(100.0, 104.0)[:, None]]
+    pooled = contract.pool(parts, 2)
+    np.testing.assert_array_equal(pooled[:, 0], [0, 1, 2, 3, 100, 101, 4, 5, 6, 7, 102, 103])
+    for part, back in zip(parts, contract.unpool(pooled, [8, 4], 2), strict=True):
+        np.testing.assert_array_equal(part, back)
+
+
+def test_target_momentum_rises_by_the_cosine_to_one():
+    got = [float(target.cosine_momentum(0.9, step, 100)) for step in (0, 25, 50, 100, 200)]
+    np.testing.assert_allclose(got, [0.9, 1 - 0.1 * (np.cos(np.pi / 4) + 1) / 2, 0.95, 1.0, 1.0], atol=1e-7)
+
+
+def test_byols_target_has_no_predictor_and_gets_no_gradient():
+    _, current = run("byol")
+    assert set(current.params) == {"backbone", "head", "predictor"}
+    assert set(current.extra["target"]["params"]) == {"backbone", "head"}
+    config = config_lib.parse(TINY | {"method": of("byol"), "negatives": {}})
+    method = methods.build(config, 8)
+    params, extra = method.init(jax.random.key(0), np.zeros((2, SIDE, SIDE, 3), np.float32))
+    seen = views() | {"non_semantic": None, "alpha": np.zeros(0)}
+
+    def loss(moved):
+        aim = {**extra["target"], "params": moved}
+        return method.loss(params, {**extra, "target": aim}, seen, jax.random.key(0))[0]
+
+    value, grads = jax.jit(jax.value_and_grad(loss))(extra["target"]["params"])
+    assert 0 < float(value) < 8  # two directions, each 2 - 2 cos
+    assert not any(np.any(grad) for grad in jax.tree.leaves(grads))
+
+
+def test_alpha_warms_up():
+    # At step 0 every alpha is 0: of a negative, e^0 is left in the sum.
+    assert run("moco", alpha_warmup_epochs=1.0)[0] < run("moco")[0]
+
+
+def test_default_alpha_follows_the_method():
+    def alpha(**method):
+        return (
+            config_lib.parse(TINY | {"method": method, "negatives": {"patch": {"patch_size": (2, 5)}}})
+            .negatives["patch"]
+            .alpha
+        )
+
+    assert alpha(**of("byol")) == methods.byol.Settings.DEFAULT_ALPHA != alpha(**of("moco")) == 2.0
+
+
+@pytest.mark.parametrize("name", ["byol", "simclr", "moco_v3"])
+def test_smoke_runs_from_the_command_line(name, tmp_path, capsys):
+    flags = ["--config.epochs=1", "--config.evaluation.every_epochs=0", f"--config.data.data_dir={tmp_path / 'data'}"]
+    code = main.main(["pretrain", f"--config=configs/smoke.py:{name}", f"--workdir={tmp_path / 'run'}", *flags])
+    assert code == 0, capsys.readouterr().err
+    assert "linear probe top-1" in capsys.readouterr().out
