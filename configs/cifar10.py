@@ -1,9 +1,9 @@
 """MoCo-v2 with patch negatives on CIFAR-10: ResNet-18 with a small stem, 200 epochs; `:baseline` without negatives,
-`:texture`, `:texture_dataset` and `:quilt` with those instead."""
+`:texture`, `:texture_dataset` and `:quilt` with those instead; `:byol` and `:byol_baseline` are BYOL."""
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("baseline", "texture", "texture_dataset", "quilt")
+VARIANTS = ("baseline", "texture", "texture_dataset", "quilt", "byol", "byol_baseline")
 
 
 def get_config(variant: str | None = None) -> ConfigDict:
@@ -16,5 +16,10 @@ def get_config(variant: str | None = None) -> ConfigDict:
     config.method = {"name": "moco", "momentum": 0.99, "queue_size": 4096}
     config.negatives = {} if variant == "baseline" else {variant or "patch": {"alpha": 2.0}}
     config.optim = {"learning_rate": 0.03, "per_256": True, "weight_decay": 5e-4}
+    if variant in ("byol", "byol_baseline"):
+        config.augment.recipe = "byol"
+        config.model.bn_groups = 1
+        config.method = {"name": "byol", "momentum": 0.99, "hidden_dim": 1024}
+        config.negatives = {} if variant == "byol_baseline" else {"patch": {}}
     config.evaluation = {"every_epochs": 10, "resize": 32}
     return config

@@ -1,10 +1,10 @@
 """MoCo-v2 with patch negatives on Tiny-ImageNet (a folder of train/ and val/, one folder a class);
-`:baseline` without negatives, `:texture`, `:texture_dataset` and `:quilt` with those instead. Set
---config.data.name=folder:PATH."""
+`:baseline` without negatives, `:texture`, `:texture_dataset` and `:quilt` with those instead; `:byol` and
+`:byol_baseline` are BYOL. Set --config.data.name=folder:PATH."""
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("baseline", "texture", "texture_dataset", "quilt")
+VARIANTS = ("baseline", "texture", "texture_dataset", "quilt", "byol", "byol_baseline")
 
 
 def get_config(variant: str | None = None) -> ConfigDict:
@@ -17,5 +17,10 @@ def get_config(variant: str | None = None) -> ConfigDict:
     config.method = {"name": "moco", "momentum": 0.99, "queue_size": 16384}
     config.negatives = {} if variant == "baseline" else {variant or "patch": {"alpha": 2.0}}
     config.optim = {"learning_rate": 0.06, "per_256": True, "weight_decay": 5e-4}
+    if variant in ("byol", "byol_baseline"):
+        config.augment.recipe = "byol"
+        config.model.bn_groups = 1
+        config.method = {"name": "byol", "momentum": 0.99, "hidden_dim": 1024}
+        config.negatives = {} if variant == "byol_baseline" else {"patch": {}}
     config.evaluation = {"every_epochs": 10, "resize": 64}
     return config

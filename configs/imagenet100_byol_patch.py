@@ -1,0 +1,27 @@
+"""BYOL with one patch negative on ImageNet-100 in the settings of solo-learn (LARS, batch 256, 400 epochs);
+`:baseline` without negatives. The paper gives none for its BYOL."""
+
+from ml_collections import ConfigDict
+
+VARIANTS = ("baseline",)
+
+
+def get_config(variant: str | None = None) -> ConfigDict:
+    config = ConfigDict()
+    config.epochs = 400
+    config.batch = 256
+    config.data = {"name": "imagenet100", "train_split": "train", "test_split": "validation", "image_size": 224}
+    config.augment = {"recipe": "byol"}
+    config.model = {"name": "resnet50", "dtype": "bfloat16"}
+    config.method = {"name": "byol", "momentum": 0.99}
+    config.negatives = {} if variant == "baseline" else {"patch": {}}
+    config.optim = {
+        "name": "lars",
+        "learning_rate": 0.5,
+        "per_256": True,
+        "weight_decay": 1e-6,
+        "decay_all": False,
+        "warmup_epochs": 10,
+    }
+    config.evaluation = {"probe": "augmented", "resize": 256}
+    return config
