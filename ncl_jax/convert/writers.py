@@ -157,6 +157,7 @@ def timm_config(network: Network) -> dict[str, Any]:
         arguments |= {"stem_width": channels[0], "channels": channels}
     classes = network.classifier["kernel"].shape[1] if network.classifier is not None else 0
     features = round(512 * network.width) * (4 if ARCHITECTURES[network.architecture][0] else 1)
+    size = network.image_size or 224
     config: dict[str, Any] = {
         "architecture": architecture,
         "num_classes": classes,
@@ -164,8 +165,8 @@ def timm_config(network: Network) -> dict[str, Any]:
         "global_pool": "avg",
         "pretrained_cfg": {
             "num_classes": classes,
-            "input_size": [3, 224, 224],
-            "pool_size": [7, 7],
+            "input_size": [3, size, size],
+            "pool_size": [-(-size // 32)] * 2,
             "crop_pct": 0.875,
             "interpolation": "bilinear",
             "fixed_input_size": False,
