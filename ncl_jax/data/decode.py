@@ -270,7 +270,11 @@ def _resize(image: tf.Tensor, *, scale: tf.Tensor, offset: tf.Tensor, side: int)
 
 def squeezed(encoded: tf.Tensor, *, side: int) -> tf.Tensor:
     """The whole image, whatever its proportions, as a `side` square: uint8 `[side side 3]`."""
-    image = decode(encoded)
+    return squeezed_image(decode(encoded), side=side)
+
+
+def squeezed_image(image: tf.Tensor, *, side: int) -> tf.Tensor:
+    """`squeezed`, of a decoded image."""
     scale = side / tf.cast(tf.shape(image)[:2], tf.float32)
     return _resize(image, scale=scale, offset=tf.zeros([2]), side=side)
 

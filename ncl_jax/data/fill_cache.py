@@ -1,0 +1,150 @@
+"""A dataset's records onto the devices, once, before training: what `device_cache` keeps."""
+
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+# (TensorFlow's stubs know neither symbolic arguments, None as a bound, nor slices with an ellipsis.)
+
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+import tensorflow as tf
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from ncl_jax.data import batches, decode, device_cache, records
+from ncl_jax.data.datasets import Dataset
+from ncl_jax.data.device_cache import Cache
+from ncl_jax.errors import UserError
+
+log = logging.getLogger(__name__)
+
+TOGETHER = 256  # records decoded at a time
+EVERY = 10.0  # seconds between two lines of progress
+
+Progress = Callable[[int, int], None]  # images done, of how many
+
+
+def side_of(dataset: Dataset, image_size: int) -> int:
+    """The side in pixels to keep images at where none is chosen: their own if all are one square, else the views'."""
+    shape = dataset.image_shape
+    return shape[0] if shape and shape[0] == shape[1] else image_size
+
+
+def fill(
+    dataset: Dataset,
+    *,
+    side: int,
+    mesh: Mesh,
+    max_bad_share: float = 0.01,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Cache:
+    """Every image, squeezed to a square of `side` pixels, on the devices; each process reads what its devices hold.
+
+    A record that does not decode is named in the log, and a neighbour takes its place. `progress` is told every ten
+    seconds, by default in the log. Raises UserError for what does not fit, before anything is read; for more bad
+    records than `max_bad_share`; and for damaged files.
+    """
+    device_cache.check_fits(dataset.num_examples, side, mesh)
+    dataset = dataclasses.replace(dataset, textures=())
+    reader = _Reader(dataset, side, threads or len(os.sched_getaffinity(0)), progress or _Lines(dataset))
+    cache = device_cache.place(reader.part, reader.columns, count=dataset.num_examples, side=side, mesh=mesh)
+    if reader.bad > max_bad_share * dataset.num_examples:
+        raise UserError(
+            f"dataset {dataset.name}[{dataset.split}]: {reader.bad} of {dataset.num_examples} records do not decode, "
+            f"more than config.data.max_bad_share = {max_bad_share}; the last: {reader.last_bad}"
+        )
+    return cache
+
+
+class _Reader:
+    """Reads ranges of records; `columns` are labels and aspects of all that were read, by any process."""
+
+    def __init__(self, dataset: Dataset, side: int, threads: int, progress: Progress):
+        self._dataset, self._side, self._threads, self._progress = dataset, side, threads, progress
+        self._labels = np.zeros(dataset.num_examples, np.int32)
+        self._aspects = np.zeros(dataset.num_examples, np.float32)
+        self._done, self._told = 0, time.monotonic()
+        self.bad, self.last_bad = 0, ""
+
+    def part(self, low: int, high: int) -> np.ndarray:
+        """Images `low` to `high`, uint8; zeros behind the last one."""
+        images = np.zeros((high - low, self._side, self._side, 3), np.uint8)
+        end = min(high, self._dataset.num_examples)
+        for start, arrays, filled in self._read(low, end):
+            stop = start + len(filled)
+            self._stand_in(start, arrays, filled)
+            images[start - low : stop - low] = arrays["image"]
+            self._labels[start:stop], self._aspects[start:stop] = arrays["label"], arrays["aspect"]
+            self._done += len(filled)
+            if time.monotonic() - self._told >= EVERY:
+                self._told = time.monotonic()
+                self._progress(self._done, self._dataset.num_examples // jax.process_count())
+        return images
+
+    def columns(self) -> tuple[np.ndarray, np.ndarray]:
+        if jax.process_count() == 1:
+            return self._labels, self._aspects
+        # Each process has filled its own range of what was zero.
+        return tuple(np.sum(multihost_utils.process_allgather(x), axis=0) for x in (self._labels, self._aspects))
+
+    def _read(self, low: int, high: int):
+        """(first index, arrays, which rows are filled) of a batch of records after the other."""
+        if low >= high:
+            return
+        undecoded = records.in_order(self._dataset, low, high).batch(TOGETHER)
+        pipeline = batches.pipeline(
+            undecoded, lambda rows: (rows["id"], batches.only_good(rows, self._picture, TOGETHER, self._threads))
+        )
+        iterator, start = iter(pipeline), low
+        while start < high:
+            try:
+                ids, good = next(iterator)
+            except (tf.errors.OpError, StopIteration) as error:
+                raise records.damaged(self._dataset, error) from error
+            if int(ids[0]) != start:
+                raise records.damaged(self._dataset)
+            arrays, filled = batches.place({key: value.numpy() for key, value in good.items()}, len(ids))
+            yield start, arrays, filled
+            start += len(ids)
+        if start != high:
+            raise records.damaged(self._dataset)
+
+    def _picture(self, record: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        image = decode.decode(record["image"])
+        size = tf.cast(tf.shape(image)[:2], tf.float32)
+        return {
+            "image": decode.squeezed_image(image, side=self._side),
+            "aspect": size[1] / size[0],
+            "label": record["label"],
+        }
+
+    def _stand_in(self, start: int, arrays: dict[str, np.ndarray], filled: np.ndarray) -> None:
+        """Put the nearest good record of the batch where one does not decode."""
+        good = np.flatnonzero(filled)
+        for row in np.flatnonzero(~filled):
+            self.bad, self.last_bad = self.bad + 1, self._dataset.record_name(start + int(row))
+            log.warning("left out a record that does not decode: %s", self.last_bad)
+            if not len(good):
+                raise UserError(
+                    f"dataset {self._dataset.name}[{self._dataset.split}]: of {len(filled)} records none decodes; "
+                    f"one is {self.last_bad}"
+                )
+            nearest = good[np.argmin(np.abs(good - row))]
+            for value in arrays.values():
+                value[row] = value[nearest]
+
+
+class _Lines:
+    """Progress in the log."""
+
+    def __init__(self, dataset: Dataset):
+        self._name, self._began = f"{dataset.name}[{dataset.split}]", time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        left = (time.monotonic() - self._began) / done * (total - done)
+        log.info("reading %s onto the devices: %d of %d images, %.0f s left", self._name, done, total, left)

@@ -1,0 +1,84 @@
+import jax
+import numpy as np
+import pytest
+from builders import picture
+from PIL import Image
+
+from ncl_jax import parallel
+from ncl_jax.data import device_cache, fill_cache
+from ncl_jax.data.datasets import open_dataset
+from ncl_jax.data.stream import eval_batches
+from ncl_jax.errors import UserError
+
+
+def meshed(devices=8):
+    return parallel.data_mesh(jax.devices()[:devices])
+
+
+def test_every_image_squeezed_with_its_label_and_proportions(data_dir, monkeypatch):
+    monkeypatch.setattr(fill_cache, "TOGETHER", 7)
+    dataset = open_dataset("jpegs", "train", data_dir=data_dir)  # of different sizes
+    cache = fill_cache.fill(dataset, side=24, mesh=meshed(), threads=2)
+    assert cache.images.shape == (64, 24, 24, 3)  # 60, padded to 8 devices
+    assert len(cache.images.addressable_shards) == 8
+    np.testing.assert_array_equal(cache.labels, np.arange(60) % 3)
+    np.testing.assert_allclose(cache.aspects, [(50 + i % 11) / (40 + i % 7) for i in range(60)], rtol=1e-6)
+    images = np.asarray(cache.images)
+    assert not images[60:].any()
+    expected = np.asarray(Image.fromarray(picture(0)).resize((24, 24), Image.Resampling.BILINEAR), np.float32)
+    assert np.abs(images[0] - expected).mean() < 4  # what JPEG loses
+    again = np.asarray(fill_cache.fill(dataset, side=24, mesh=meshed(1), threads=1).images)
+    np.testing.assert_array_equal(images[:60], again)
+
+
+def test_images_of_one_square_are_kept_as_they_are(data_dir):
+    dataset = open_dataset("unlabelled", "train", data_dir=data_dir)
+    assert fill_cache.side_of(dataset, 224) == 16
+    cache = fill_cache.fill(dataset, side=16, mesh=meshed(1))
+    batch = next(eval_batches(dataset, batch=4, size=16, resize=16, process=(0, 1)))
+    np.testing.assert_array_equal(cache.images, batch["image"])
+    np.testing.assert_array_equal(cache.labels, -1)
+    np.testing.assert_array_equal(cache.aspects, 1)
+
+
+def test_other_datasets_are_kept_at_the_side_of_the_views(data_dir):
+    assert fill_cache.side_of(open_dataset("jpegs", "train", data_dir=data_dir), 24) == 24
+
+
+def test_a_folder_is_squeezed_as_pillow_does(folder):
+    dataset = open_dataset(f"folder:{folder}", "train")
+    cache = fill_cache.fill(dataset, side=20, mesh=meshed(2))
+    for index, path in enumerate(dataset.paths):
+        with Image.open(path) as file:
+            expected = np.asarray(file.resize((20, 20), Image.Resampling.BILINEAR), np.int32)
+        assert np.abs(np.asarray(cache.images)[index] - expected).max() <= 4  # of two JPEG decoders
+
+
+def test_a_neighbour_stands_in_for_a_bad_record(data_dir, caplog):
+    dataset = open_dataset("jpegs", "bad", data_dir=data_dir)
+    cache = fill_cache.fill(dataset, side=24, mesh=meshed(1), max_bad_share=0.1)
+    images = np.asarray(cache.images)
+    np.testing.assert_array_equal(images[7], images[6])
+    assert cache.labels[7] == cache.labels[6]
+    assert (images[8] != images[6]).any()
+    assert sum("does not decode" in record.message for record in caplog.records) == 2
+    with pytest.raises(UserError, match="max_bad_share"):
+        fill_cache.fill(dataset, side=24, mesh=meshed(1))
+    with pytest.raises(UserError, match="none decodes"):
+        fill_cache.fill(open_dataset("jpegs", "rotten", data_dir=data_dir), side=24, mesh=meshed(1))
+
+
+def test_too_large_is_refused_before_anything_is_read(data_dir, monkeypatch):
+    monkeypatch.setattr(device_cache, "free_bytes", lambda mesh: 1000)
+    monkeypatch.setattr(fill_cache.records, "in_order", lambda *_: pytest.fail("read"))
+    with pytest.raises(UserError, match="60 images of 24 px"):
+        fill_cache.fill(open_dataset("jpegs", "train", data_dir=data_dir), side=24, mesh=meshed(1))
+
+
+def test_progress_is_told(data_dir, monkeypatch):
+    monkeypatch.setattr(fill_cache, "EVERY", 0.0)
+    monkeypatch.setattr(fill_cache, "TOGETHER", 20)
+    told = []
+    dataset = open_dataset("jpegs", "train", data_dir=data_dir)
+    fill_cache.fill(dataset, side=24, mesh=meshed(1), progress=lambda done, total: told.append((done, total)))
+    assert told == [(20, 60), (40, 60), (60, 60)]
