@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ncl_jax import negatives
 from ncl_jax.augment import views as views_lib
 from ncl_jax.config import Config
-from ncl_jax.data import datasets, stream
+from ncl_jax.data import stream
 from ncl_jax.step import make_views
 
 _TILE = 112  # least side in pixels at which a tile is drawn
@@ -22,8 +22,7 @@ def write(config: Config, path: Path | str, *, rows: int = 6) -> None:
     """Write a PNG with a row per image: the query view, the key view, then every negative of the query."""
     model, optim = dataclasses.replace(config.model, bn_groups=1), dataclasses.replace(config.optim, accumulate=1)
     few = dataclasses.replace(config, batch=rows, model=model, optim=optim)
-    data = datasets.open_dataset(config.data.name, config.data.train_split, data_dir=config.data.data_dir)
-    data.need_batch(rows)
+    data = stream.open_train(few).need_batch(rows)
     source = stream.TrainStream(data, few, fields=negatives.needs(config.negatives), process=(0, 1))
     batch = next(iter(source))
     views = jax.jit(functools.partial(make_views, few))(jax.random.key(config.seed), batch)

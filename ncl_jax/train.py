@@ -35,8 +35,7 @@ def pretrain(config: Config, folder: str, *, profile: bool = False) -> dict[str,
     """
     mesh = parallel.data_mesh()
     parallel.check_batch(config.batch, mesh, config.optim.accumulate)
-    data = datasets.open_dataset(config.data.name, config.data.train_split, data_dir=config.data.data_dir)
-    data.need_batch(config.batch)
+    data = stream.open_train(config).need_batch(config.batch)
     protocol.check(config)
     with workdir.claim(folder, config) as run_dir:
         finished = _train(config, run_dir, data, mesh, profile=profile)

@@ -29,6 +29,7 @@ BUILDERS: dict[str, tuple[str, str]] = {
     "shapes_textures": ("ncl_jax.data.shapes_textures", "ShapesTextures"),
     "imagenet100": ("ncl_jax.data.imagenet100", "Imagenet100"),
 }
+MADE_BY_COMMAND = ("textures", "imagenet_texture")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +142,11 @@ def _builder(name: str, data_dir: str | None) -> Any:
             return prepare(lambda: getattr(module, builder_class)(**kwargs))
         except (AssertionError, ValueError) as error:  # a version that does not exist
             raise error if isinstance(error, UserError) else UserError(f"dataset {name}: {_line(error)}") from error
+    if base in MADE_BY_COMMAND:
+        try:
+            return tfds.core.read_only_builder.builder_from_files(name, **kwargs)
+        except tfds.core.DatasetNotFoundError as error:
+            raise UserError(f"dataset {name}: not there; make it with: ncl-jax textures --dataset=...") from error
     try:
         builder = tfds.builder(name, try_gcs=False, **kwargs)
     except tfds.core.DatasetNotFoundError as error:

@@ -26,14 +26,23 @@ import tensorflow as tf
 
 from ncl_jax.augment.views import recipe
 from ncl_jax.config import Config
-from ncl_jax.data import batches, decode, records
+from ncl_jax.data import batches, decode, records, texture_datasets
 from ncl_jax.data.crop_stream import CropStream
-from ncl_jax.data.datasets import Dataset
+from ncl_jax.data.datasets import Dataset, open_dataset
 from ncl_jax.errors import UserError
 
-__all__ = ["CropStream", "TrainStream", "eval_batches"]
+__all__ = ["CropStream", "TrainStream", "eval_batches", "open_train"]
 
 log = logging.getLogger(__name__)
+
+
+def open_train(config: Config) -> Dataset:
+    """The training split that `config` names, with the textures that its negatives read from a dataset."""
+    dataset = open_dataset(config.data.name, config.data.train_split, data_dir=config.data.data_dir)
+    stored = config.negatives.get("texture_dataset")
+    if stored is None:
+        return dataset
+    return texture_datasets.pair(dataset, stored.names[: stored.num], count=stored.num, data_dir=config.data.data_dir)
 
 
 class TrainStream(CropStream):

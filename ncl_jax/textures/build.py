@@ -202,11 +202,10 @@ def _write(recipe: Recipe, shards: list[Shard], process: int) -> None:
     bar = metrics.Progress(total, done, unit="image")
     if done:
         bar.say(f"{done} of {total} images are there already")
-    unread, first, began = 0, done, time.perf_counter()
-    shown = began
+    unread, first, began, shown = 0, done, 0.0, 0.0
 
     def write(partial, shard):
-        nonlocal done, unread, shown
+        nonlocal done, unread, first, began, shown
         features = build_examples.features(recipe, shard.dataset)
         with tf.io.TFRecordWriter(partial) as writer:
             for example in build_examples.examples(recipe, shard.dataset, shard.low, shard.high):
@@ -214,7 +213,9 @@ def _write(recipe: Recipe, shards: list[Shard], process: int) -> None:
                 record = tf.train.Example.FromString(features.serialize_example(example))
                 writer.write(record.SerializeToString(deterministic=True))
                 done, unread, now = done + 1, unread + (not example["image"]), time.perf_counter()
-                if now - shown > SHOW_EVERY or done == total:
+                if not began:  # now everything is compiled
+                    first, began, shown = done, now, now
+                elif now - shown > SHOW_EVERY or done == total:
                     bar.update(done, {"images_per_second": (done - first) / (now - began)})
                     shown = now
 

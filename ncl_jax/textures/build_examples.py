@@ -69,13 +69,14 @@ class Recipe:
 def features(recipe: Recipe, dataset: datasets.Dataset) -> Any:
     """The TFDS features of a texture dataset: image, the source's class labels under their names, id."""
     tfds = datasets.import_tfds()
-    labels = {
-        key: tfds.features.ClassLabel(names=list(dataset.names[key]))
-        if key in dataset.names
-        else tfds.features.ClassLabel(num_classes=dataset.num_classes if key == dataset.label_key else None)
-        for key in (dataset.label_key, *dataset.extra_keys)
-        if key
-    }
+
+    def label(key):
+        if key in dataset.names:
+            return tfds.features.ClassLabel(names=list(dataset.names[key]))
+        known = dataset.num_classes if key == dataset.label_key else None
+        return tfds.features.ClassLabel(num_classes=known) if known else np.int64
+
+    labels = {key: label(key) for key in (dataset.label_key, *dataset.extra_keys) if key}
     image = tfds.features.Image(shape=(recipe.size, recipe.size, 3), encoding_format=recipe.encoding)
     return tfds.features.FeaturesDict({"image": image, **labels, "id": np.int64})
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from builders import Jpegs, encoded, picture
+from builders import Imagenet2012, Jpegs, encoded, picture
 
 from ncl_jax.data import datasets, stream
 from ncl_jax.errors import UserError
@@ -168,6 +169,33 @@ def test_as_a_tfds_builder(data_dir, built, tmp_path):
     assert len(read[0]) == 60
     assert read[0] == read[1]
     assert {"imagenet2012", "imagenet100"} == set(build_tfds.ImagenetTexture.builder_configs)
+
+
+def test_imagenet_texture(tmp_path):
+    """Of images smaller than the exemplar; read by its TFDS name, also where the source is gone."""
+    import tensorflow_datasets as tfds
+
+    from ncl_jax.textures import build_tfds
+
+    with pytest.raises(UserError, match="not there; make it with: ncl-jax textures"):
+        datasets.open_dataset("imagenet_texture/imagenet100", "validation", data_dir=tmp_path)
+    datasets.prepare(lambda: Imagenet2012(data_dir=str(tmp_path)))
+    recipe, splits = build.plan("imagenet100", splits=("validation",), size=48, data_dir=str(tmp_path))
+    assert (recipe.name, recipe.exemplar) == ("imagenet_texture/imagenet100", 21)
+    build.build(recipe, splits)
+    source = datasets.open_dataset("imagenet100", "validation", data_dir=tmp_path)
+    made = datasets.open_dataset("imagenet_texture/imagenet100", "validation", data_dir=tmp_path)
+    assert made.class_names == source.class_names
+    (images,) = stream.eval_batches(source, batch=200, size=12, resize=12, process=(0, 1))
+    assert build_tfds.ImagenetTexture.name == "imagenet_texture"
+    shutil.rmtree(tmp_path / "imagenet100")
+    shutil.rmtree(tmp_path / "imagenet2012")
+    read = list(
+        tfds.load("imagenet_texture/imagenet100", split="validation", data_dir=str(tmp_path)).as_numpy_iterator()
+    )
+    np.testing.assert_array_equal([example["label"] for example in read], images["label"])
+    np.testing.assert_array_equal([example["id"] for example in read], np.arange(200))
+    assert read[0]["image"].shape == (48, 48, 3)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("apache_beam") is not None, reason="apache-beam is installed")
