@@ -1,7 +1,8 @@
 """The demo: a method with patch negatives on the built-in shapes and textures, minutes on two CPU cores.
 
 Without a variant it is MoCo-v2; `:baseline` is the same without negatives, `:byol` another method, `:byol_baseline`
-that one without negatives, and so on.
+that one without negatives, and so on; `:texture`, `:texture_dataset` (first: ncl-jax textures
+--dataset=shapes_textures) and `:quilt` are MoCo-v2 with those negatives instead.
 """
 
 from ml_collections import ConfigDict
@@ -13,11 +14,13 @@ METHODS = {
     "moco_v3": {"momentum": 0.98},
     "byol": {"momentum": 0.98},
 }
-VARIANTS = ("baseline", *[name + end for name in METHODS if name != "moco" for end in ("", "_baseline")])
+NEGATIVES = ("texture", "texture_dataset", "quilt")
+VARIANTS = ("baseline", *NEGATIVES, *[name + end for name in METHODS if name != "moco" for end in ("", "_baseline")])
 
 
 def get_config(variant: str | None = None) -> ConfigDict:
-    name, baseline, _ = (variant or "").partition("baseline")
+    negative = variant if variant in NEGATIVES else "patch"
+    name, baseline, _ = (variant or "").removeprefix(negative).partition("baseline")
     name = name.removesuffix("_") or "moco"
     config = ConfigDict()
     config.epochs = 24
@@ -35,7 +38,7 @@ def get_config(variant: str | None = None) -> ConfigDict:
     }
     config.model = {"name": "resnet10", "width": 0.25, "stem": "medium", "bn_groups": 8 if name == "moco" else 1}
     config.method = {"name": name, "hidden_dim": 256, "embedding_dim": 64, **METHODS[name]}
-    config.negatives = {} if baseline else {"patch": {}}
+    config.negatives = {} if baseline else {negative: {}}
     config.optim = {"learning_rate": 0.2, "weight_decay": 5e-4, "warmup_epochs": 1}
     config.evaluation = {
         "every_epochs": 6,
