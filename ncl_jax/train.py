@@ -14,10 +14,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from ncl_jax import methods, metrics, negatives, optim, parallel, preview, state, step, workdir
+from ncl_jax import feed, methods, metrics, optim, parallel, preview, state, step, workdir
 from ncl_jax.checkpoint import Checkpoints
 from ncl_jax.config import Config
-from ncl_jax.data import datasets, prefetch, stream
+from ncl_jax.data import datasets, stream
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import protocol
 
@@ -36,6 +36,7 @@ def pretrain(config: Config, folder: str, *, profile: bool = False) -> dict[str,
     mesh = parallel.data_mesh()
     parallel.check_batch(config.batch, mesh, config.optim.accumulate)
     data = stream.open_train(config).need_batch(config.batch)
+    feed.check(config, data, mesh)
     protocol.check(config)
     with workdir.claim(folder, config) as run_dir:
         finished = _train(config, run_dir, data, mesh, profile=profile)
@@ -71,27 +72,24 @@ def _train(
             return current
 
         # What feeds it: batches that are on the devices before the step asks for them.
-        source = stream.TrainStream(
-            data, config, fields=negatives.needs(config.negatives), position=notes.get("position")
-        )
-        batches = stack.enter_context(prefetch.Prefetch(source, parallel.batch_sharding(mesh)))
+        train_step = step.make_step(config, method, optimizer, steps_per_epoch=steps_per_epoch)
+        steps = stack.enter_context(feed.open_feed(config, data, mesh, train_step, notes.get("position")))
 
         # What tells of it.
-        report = stack.enter_context(_Report(config, run_dir, total_steps, done, source)) if chief else None
+        report = stack.enter_context(_Report(config, run_dir, total_steps, done, steps)) if chief else None
         if report:
             report.start(current)
         hooks = [metrics.profile_hook(run_dir)] if profile and chief else []
         encoder = protocol.Encoder(config, mesh)
         stop = stack.enter_context(_sigterm())
-        train_step = step.compile_step(step.make_step(config, method, optimizer, steps_per_epoch=steps_per_epoch), mesh)
 
         means, timer, in_flight = metrics.Means(), _Timer(), deque()
         pending: tuple[int, Any, dict[str, float]] | None = None
         while done < total_steps:
-            with timer.waiting():
-                batch, position = next(batches)
-            current, scalars = train_step(current, batch)
-            done += 1
+            # One step, or all up to the next line of the log where the data lie on the devices.
+            current, scalars, taken = steps.take(current, config.log_every - done % config.log_every)
+            done += taken
+            timer.steps += taken
             means.add(scalars)
             in_flight.append(scalars["loss"])
             if len(in_flight) > _IN_FLIGHT:
@@ -107,7 +105,7 @@ def _train(
             epoch_end = done % steps_per_epoch == 0
             epoch = done // steps_per_epoch
             if done % config.log_every == 0 or epoch_end or stopping:
-                pending = (done, means.take(), timer.take(config.batch))
+                pending = (done, means.take(), timer.take(config.batch, steps.waited))
             if report:
                 report.bar.update(done)
 
@@ -124,7 +122,9 @@ def _train(
                         report.write(done, {"knn_top1": top1})
                         report.bar.say(f"epoch {epoch}: kNN top-1 {100 * top1:.1f} %")
                 if saving:
-                    checkpoints.save(done, current, {"position": position, "num_classes": num_classes}, wait=stopping)
+                    checkpoints.save(
+                        done, current, {"position": dict(steps.position), "num_classes": num_classes}, wait=stopping
+                    )
             if stopping and not last:
                 if report:
                     report.bar.say(f"SIGTERM: saved step {done} of {total_steps}; the same command goes on from there")
@@ -149,8 +149,8 @@ def _log(pending: tuple[int, Any, dict[str, float]], report: "_Report | None", c
 class _Report:
     """All that process 0 writes while the run goes: event files, the bar, warnings."""
 
-    def __init__(self, config: Config, run_dir: Path, total_steps: int, done: int, source: stream.TrainStream):
-        self._config, self._run_dir, self._source, self._done = config, run_dir, source, done
+    def __init__(self, config: Config, run_dir: Path, total_steps: int, done: int, steps: feed.Feed):
+        self._config, self._run_dir, self._steps, self._done = config, run_dir, steps, done
         self._writer = metrics.writer(run_dir, done)
         self.bar = metrics.Progress(total_steps, done)
 
@@ -171,7 +171,7 @@ class _Report:
         preview.write(self._config, self._run_dir / "negatives.png")
 
     def interval(self, done: int, scalars: dict[str, float]) -> None:
-        scalars["skipped_records"] = float(self._source.skips)
+        scalars["skipped_records"] = float(self._steps.skips)
         self.write(done, scalars)
         shown = ("loss", "contrast_top1", "similarity_ns", "online_top1", "images_per_second")
         self.bar.update(done, {name: scalars[name] for name in shown if name in scalars})
@@ -195,26 +195,20 @@ class _Timer:
     steps: int = 0
 
     @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.waited += time.perf_counter() - start
-        self.steps += 1
-
-    @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         start = time.perf_counter()
         yield
         self.began += time.perf_counter() - start
 
-    def take(self, batch: int) -> dict[str, float]:
+    def take(self, batch: int, waited: float) -> dict[str, float]:
+        """The interval's figures, and start anew; `waited` is the sum since the run began."""
         seconds = max(time.perf_counter() - self.began, 1e-9)
         speed = {
             "images_per_second": self.steps * batch / seconds,
             "step_ms": 1e3 * seconds / self.steps,
-            "input_wait_share": self.waited / seconds,
+            "input_wait_share": (waited - self.waited) / seconds,
         }
-        self.began, self.waited, self.steps = time.perf_counter(), 0.0, 0
+        self.began, self.waited, self.steps = time.perf_counter(), waited, 0
         return speed
 
 

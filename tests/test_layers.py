@@ -35,6 +35,7 @@ FLOORS = {
     "workdir": 3,
     "preview": 3,
     "evaluation": 3,
+    "feed": 3,
     "train": 4,
     "benchmark": 4,
     "main": 5,

@@ -85,6 +85,34 @@ def test_the_loss_falls(finished):
     assert min(losses[2:]) < rows(finished)[0]["chance_loss"]
 
 
+def test_data_on_the_devices_train_the_same_way_and_go_on_where_they_stopped(finished, overrides, tmp_path):
+    """As many steps and lines as from the stream, a falling loss, and the same bits through a stop."""
+    cached = overrides | {"data.cache": "device", "epochs": 2, "evaluation.every_epochs": 0}
+    settings = config_lib.load(SMOKE, cached)
+    mesh = parallel.data_mesh()
+    train.pretrain(settings, str(tmp_path / "whole"))
+    losses = [row["loss"] for row in rows(tmp_path / "whole") if "loss" in row]
+    streamed = [row["loss"] for row in rows(finished) if "loss" in row]
+    assert len(losses) == 2 * STEPS_PER_EPOCH // settings.log_every
+    assert losses[0] == pytest.approx(streamed[0], rel=0.1)
+    assert losses[-1] < losses[0]
+
+    data = train.stream.open_train(settings)
+    method = train.methods.build(settings, 2 * STEPS_PER_EPOCH)
+    optimizer = train.optim.optimizer(settings, STEPS_PER_EPOCH)
+    step = train.step.make_step(settings, method, optimizer, steps_per_epoch=STEPS_PER_EPOCH)
+    current = train.state.create(settings, method, optimizer, num_classes=data.num_classes, mesh=mesh)
+    position = None
+    for stretch in (3, 5, 8):  # each from where the one before stopped, in other pieces than the whole run
+        with train.feed.open_feed(settings, data, mesh, step, position) as steps:
+            current, _, taken = steps.take(current, stretch)
+            assert taken == stretch
+            position = steps.position
+    whole = protocol.restore(settings, tmp_path / "whole", mesh)
+    for one, other in zip(jax.tree.leaves(current.params), jax.tree.leaves(whole.params), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_evaluate_repeats_the_numbers_from_the_checkpoint_alone(finished, capsys):
     before = json.loads((finished / "results.json").read_text())
     (finished / "results.json").unlink()

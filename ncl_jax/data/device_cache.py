@@ -135,7 +135,12 @@ def fetch(images: UInt8[Array, "n s s 3"], ids: Int[Array, " b"], mesh: Mesh) ->
 
 
 class CachedSteps:
-    """Takes many training steps per call, all on the devices; `position` afterwards is what resumes behind them."""
+    """Takes many training steps per call, all on the devices; `position` afterwards is what resumes behind them.
+
+    It never waits for input, and what did not decode was replaced when the cache was filled.
+    """
+
+    waited, skips = 0.0, 0
 
     def __init__(
         self, step: Step, cache: Cache, sampler: Sampler, mesh: Mesh, position: Mapping[str, int] | None = None

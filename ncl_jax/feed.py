@@ -1,0 +1,95 @@
+"""How training steps get their data: batch after batch from the stream, or many steps a call from the devices."""
+
+import contextlib
+from collections.abc import Mapping
+from typing import Protocol
+
+from jax import Array
+from jax.sharding import Mesh
+
+from ncl_jax import negatives, parallel
+from ncl_jax import step as step_lib
+from ncl_jax.augment.views import recipe
+from ncl_jax.config import Config
+from ncl_jax.data import device_cache, fill_cache, prefetch, stream
+from ncl_jax.data.datasets import Dataset
+from ncl_jax.state import TrainState
+
+Position = Mapping[str, int]
+
+
+class Feed(Protocol):
+    """Takes steps. `position` resumes behind the last one; `waited`: seconds for input, and `skips`, both so far."""
+
+    @property
+    def position(self) -> Position: ...
+
+    @property
+    def waited(self) -> float: ...
+
+    @property
+    def skips(self) -> int: ...
+
+    def take(self, state: TrainState, steps: int) -> tuple[TrainState, dict[str, Array], int]:
+        """At most so many steps, never beyond the end of an epoch: the state, metrics' means, and how many it took."""
+        ...
+
+
+def check(config: Config, dataset: Dataset, mesh: Mesh) -> None:
+    """UserError where the config asks for what the devices cannot hold or a cache cannot give. Reads nothing."""
+    if config.data.cache == "device":
+        _sampler(config, dataset)
+        device_cache.check_fits(dataset.num_examples, _cache_side(config, dataset), mesh)
+
+
+@contextlib.contextmanager
+def open_feed(config: Config, dataset: Dataset, mesh: Mesh, step: step_lib.Step, position: Position | None):
+    """The feed that `config.data.cache` names. `step` is not compiled yet."""
+    if config.data.cache == "device":
+        cache = fill_cache.fill(
+            dataset, side=_cache_side(config, dataset), mesh=mesh, max_bad_share=config.data.max_bad_share
+        )
+        yield device_cache.CachedSteps(step, cache, _sampler(config, dataset), mesh, position)
+        return
+    source = stream.TrainStream(dataset, config, fields=negatives.needs(config.negatives), position=position)
+    with prefetch.Prefetch(source, parallel.batch_sharding(mesh)) as batches:
+        yield _Streamed(step_lib.compile_step(step, mesh), source, batches)
+
+
+class _Streamed:
+    """One step a call, of a batch that is on the devices before."""
+
+    def __init__(self, step: step_lib.Step, source: stream.TrainStream, batches: prefetch.Prefetch):
+        self._step, self._source, self._batches = step, source, batches
+        self.position: Position = source.position
+
+    @property
+    def waited(self) -> float:
+        return self._batches.waited
+
+    @property
+    def skips(self) -> int:
+        return self._source.skips
+
+    def take(self, state: TrainState, steps: int) -> tuple[TrainState, dict[str, Array], int]:
+        del steps
+        batch, self.position = next(self._batches)
+        state, metrics = self._step(state, batch)
+        return state, metrics, 1
+
+
+def _cache_side(config: Config, dataset: Dataset) -> int:
+    return config.data.cache_size or fill_cache.side_of(dataset, config.data.image_size)
+
+
+def _sampler(config: Config, dataset: Dataset) -> device_cache.Sampler:
+    return device_cache.Sampler(
+        count=dataset.num_examples,
+        batch=config.batch,
+        image_size=config.data.image_size,
+        seed=config.seed,
+        crop_scale=recipe(config.augment).crop_scale,
+        shuffle_keys=config.model.bn_groups > 1,
+        key_blocks=config.optim.accumulate,
+        fields=negatives.needs(config.negatives),
+    )
