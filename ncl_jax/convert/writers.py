@@ -35,8 +35,8 @@ def save_torch(
     * `timm`: a folder with `model.safetensors` and `config.json` for
       `timm.create_model("local-dir:FOLDER", pretrained=True)`, or a `.safetensors` with `config.json` beside it.
     * `moco`: what MoCo's scripts load or resume from: encoders, `fc` heads, queue, optimiser (those that there are).
-    * `detectron2`: `.pth` with detectron2's names for `MODEL.WEIGHTS`; no pickle of its own kind is needed. Use
-      `STRIDE_IN_1X1: False` and RGB input with ImageNet's mean and standard deviation times 255.
+    * `detectron2`: `.pth` with detectron2's names for `MODEL.WEIGHTS`; no pickle of its own kind is needed. The lines
+      returned tell the settings that go with it.
 
     `stem` says how the first convolution is used when bare `variables` have a 3x3 one. Returns lines that tell what
     the layout could not hold or what the reader has to know. Raises UserError where the layout cannot hold the network.
@@ -152,11 +152,8 @@ def timm_config(network: Network) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
     if architecture == "resnet10":  # timm has no plain one by this name
         architecture, arguments["layers"] = "resnet18", [1, 1, 1, 1]
-    if network.width != 1:
-        channels = [round(64 * 2**stage * network.width) for stage in range(4)]
-        arguments |= {"stem_width": channels[0], "channels": channels}
     classes = network.classifier["kernel"].shape[1] if network.classifier is not None else 0
-    features = round(512 * network.width) * (4 if ARCHITECTURES[network.architecture][0] else 1)
+    features = 512 * (4 if ARCHITECTURES[network.architecture][0] else 1)
     size = network.image_size or 224
     config: dict[str, Any] = {
         "architecture": architecture,
@@ -182,6 +179,8 @@ def timm_config(network: Network) -> dict[str, Any]:
 def _check_timm(path: Path, network: Network) -> None:
     if network.stem != "imagenet":
         raise UserError(f"{path}: timm's ResNets have no {network.stem!r} stem (a 3x3 one); use layout torchvision")
+    if network.width != 1:
+        raise UserError(f"{path}: timm's ResNets have no width {network.width:g}; use layout torchvision")
 
 
 def _check_detectron2(path: Path, network: Network) -> None:
@@ -212,5 +211,18 @@ def _remarks(network: Network, layout: str) -> list[str]:
             f"stem {network.stem}: in torchvision set model.conv1 = "
             f"Conv2d(3, {round(64 * network.width)}, 3, {stride}, 1, bias=False) "
             "and model.maxpool = Identity() before load_state_dict"
+        )
+    if layout == "torchvision" and (network.width != 1 or network.architecture == "resnet10"):
+        lines.append(
+            f"torchvision has no {network.architecture} of width {network.width:g}: load it into one built alike"
+        )
+    if layout == "detectron2":
+        bottleneck, _ = ARCHITECTURES[network.architecture]
+        stem_out, res2_out = round(64 * network.width), round(64 * network.width) * (4 if bottleneck else 1)
+        lines.append(
+            f"in detectron2's config: MODEL.RESNETS DEPTH {network.architecture.removeprefix('resnet')}, "
+            f"STRIDE_IN_1X1 False, STEM_OUT_CHANNELS {stem_out}, RES2_OUT_CHANNELS {res2_out}, "
+            f"WIDTH_PER_GROUP {stem_out}; INPUT.FORMAT RGB; "
+            "MODEL.PIXEL_MEAN [123.675, 116.28, 103.53], PIXEL_STD [58.395, 57.12, 57.375]"
         )
     return lines

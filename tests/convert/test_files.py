@@ -139,3 +139,5 @@ def test_absent_files_and_wrong_places(backbone, tmp_path):
         save_torch(small, tmp_path / "timm", "timm")
     with pytest.raises(UserError, match="detectron2 has no resnet18 with stem 'small'"):
         save_torch(small, tmp_path / "b.pth", "detectron2")
+    with pytest.raises(UserError, match=r"timm's ResNets have no width 0.125"):
+        save_torch(network, tmp_path / "timm", "timm")

@@ -106,8 +106,9 @@ def test_others(read, backbone, tmp_path):
     assert read(backbone()).layout == "torchvision"
     assert read(backbone("model.module.")).layout == "torchvision"
     assert read(backbone("trunk.")).layout == "weights under 'trunk.'"
-    network = read(backbone() | {"fc.weight": np.ones((5, 64), np.float32), "fc.bias": np.ones(5, np.float32)})
-    assert network.describe() == "resnet18, width 0.125, stem imagenet, 5 classes"
+    fc = {"fc.weight": np.ones((5, 512), np.float32), "fc.bias": np.ones(5, np.float32)}
+    network = read(backbone(width=1) | fc)
+    assert network.describe() == "resnet18, stem imagenet, 5 classes"
     save_torch(network, tmp_path / "folder", "timm")
     assert load_torch(tmp_path / "folder").layout == "timm"
     assert load_torch(tmp_path / "folder" / "model.safetensors").layout == "timm"
