@@ -26,9 +26,7 @@ def run(name, devices=1, **changes):
     """(loss, state) after one step: in further ones batch norm magnifies float32's rounding."""
     sections = {"method": of(name)} | ({"model.bn_groups": 4} if name in ("moco", "byol") else {})
     step, current = make(devices, **(PLAIN | sections | changes))
-    images = batch(0)
-    unoptimized = {"xla_backend_optimization_level": 0}  # compiles in a third of the time
-    current, metrics = step.lower(current, images).compile(unoptimized)(current, images)
+    current, metrics = step(current, batch(0))
     return float(metrics["loss"]), current
 
 
