@@ -6,23 +6,24 @@ from typing import Any
 
 import jax
 
-from ncl_jax import negatives, parallel
+from ncl_jax import feed, negatives, parallel
 from ncl_jax.benchmark import machine, program, timing
 from ncl_jax.benchmark.result import Options, Result, Row, spread
 from ncl_jax.config import Config
-from ncl_jax.data import datasets, prefetch, stream
+from ncl_jax.data import prefetch, stream
 from ncl_jax.data.datasets import Dataset
 
-WARM_UP = 3  # steps
+WARM_UP = 3  # calls
 LEAST = 20  # steps that are watched
 
 
 def run(options: Options) -> Result:
     """Records to devices without a step; then the step with its input, or the same records by `--against`."""
     config = options.need_config("input")
-    data = datasets.open_dataset(config.data.name, config.data.train_split, data_dir=config.data.data_dir)
+    data = stream.open_train(config)
     mesh = parallel.data_mesh()
     parallel.check_batch(config.batch, mesh, config.optim.accumulate)
+    feed.check(config, data, mesh)
     fields = negatives.needs(config.negatives)
     peers: dict[str, Callable[[], Any]] = {}
     notes = [
@@ -65,27 +66,30 @@ def _row(name: str, timed: timing.Timing, config: Config, ours: timing.Timing) -
 
 
 def _waits(config: Config, data: Dataset, seconds: float) -> Row:
-    """The loop of `pretrain` without its reports: how long it waits for batches, of all the time."""
+    """The loop of `pretrain` without its reports: how long it waits for input, of all the time."""
     mesh = parallel.data_mesh()
-    built = program.build(config, mesh, num_classes=data.num_classes or 0)
-    source = stream.TrainStream(data, config, fields=negatives.needs(config.negatives))
-    with prefetch.Prefetch(source, parallel.batch_sharding(mesh)) as batches:
-        began, waited, steps, last = 0.0, 0.0, -WARM_UP, None
-        while steps < LEAST or time.perf_counter() - began < seconds:
-            if steps == 0:
-                jax.block_until_ready(last)
-                began, waited = time.perf_counter(), batches.waited
-            built.batch, _ = next(batches)
-            last, before = built(), last
-            jax.block_until_ready(before)  # one step is on its way while the next batch is fetched
-            steps += 1
+    step, state = program.uncompiled(config, mesh, num_classes=data.num_classes or 0)
+    opening = time.perf_counter()
+    with feed.open_feed(config, data, mesh, step, None) as steps:
+        opened = time.perf_counter() - opening
+        taken, last = 0, None
+        for _ in range(WARM_UP):
+            state, last, _ = steps.take(state, LEAST)
         jax.block_until_ready(last)
-        whole = time.perf_counter() - began
-        waited = batches.waited - waited
+        began, waited = time.perf_counter(), steps.waited
+        while taken < LEAST or time.perf_counter() - began < seconds:
+            before = last
+            state, last, count = steps.take(state, LEAST)
+            jax.block_until_ready(before)  # one call is on its way while the next batch is fetched
+            taken += count
+        jax.block_until_ready(last)
+        whole, waited = time.perf_counter() - began, steps.waited - waited
     return {
-        "steps": steps,
-        "ms per step": 1e3 * whole / steps,
-        "images/s": steps * config.batch / whole,
-        "waiting for input (ms)": 1e3 * waited / steps,
+        "data.cache": config.data.cache,
+        "opening (s)": opened,
+        "steps": taken,
+        "ms per step": 1e3 * whole / taken,
+        "images/s": taken * config.batch / whole,
+        "waiting for input (ms)": 1e3 * waited / taken,
         "input wait": f"{waited / whole:.2%}",
     }

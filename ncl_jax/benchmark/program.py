@@ -11,7 +11,6 @@ from ncl_jax import methods, optim, parallel, state
 from ncl_jax import step as step_lib
 from ncl_jax.benchmark import random_batch
 from ncl_jax.config import Config
-from ncl_jax.methods import Method
 
 STEPS_PER_EPOCH = 1000  # only schedules see it
 
@@ -21,7 +20,6 @@ class Program:
     """Call it to take a step; the state moves on, the batch stays."""
 
     config: Config
-    method: Method
     compiled: Any
     compile_seconds: float  # tracing and lowering included
     state: state.TrainState
@@ -48,14 +46,20 @@ class Program:
         )
 
 
-def build(config: Config, mesh: Mesh, *, num_classes: int = random_batch.CLASSES) -> Program:
-    """The step of `ncl-jax pretrain` for this config, compiled. Raises UserError for a batch that does not divide."""
+def uncompiled(
+    config: Config, mesh: Mesh, *, num_classes: int = random_batch.CLASSES
+) -> tuple[step_lib.Step, state.TrainState]:
+    """The step of `ncl-jax pretrain` for this config, and a fresh state."""
+    method, optimizer = methods.build(config, config.epochs * STEPS_PER_EPOCH), optim.optimizer(config, STEPS_PER_EPOCH)
+    step = step_lib.make_step(config, method, optimizer, steps_per_epoch=STEPS_PER_EPOCH)
+    return step, state.create(config, method, optimizer, num_classes=num_classes, mesh=mesh)
+
+
+def build(config: Config, mesh: Mesh) -> Program:
+    """The step compiled, with a batch of noise. Raises UserError for a batch that does not divide."""
     parallel.check_batch(config.batch, mesh, config.optim.accumulate)
-    method = methods.build(config, config.epochs * STEPS_PER_EPOCH)
-    optimizer = optim.optimizer(config, STEPS_PER_EPOCH)
-    fresh = state.create(config, method, optimizer, num_classes=num_classes, mesh=mesh)
+    step, fresh = uncompiled(config, mesh)
     batch = jax.device_put(random_batch.wire(config), parallel.batch_sharding(mesh))
-    jitted = step_lib.compile_step(step_lib.make_step(config, method, optimizer, steps_per_epoch=STEPS_PER_EPOCH), mesh)
     start = time.perf_counter()
-    compiled = jitted.lower(fresh, batch).compile()
-    return Program(config, method, compiled, time.perf_counter() - start, fresh, batch)
+    compiled = step_lib.compile_step(step, mesh).lower(fresh, batch).compile()
+    return Program(config, compiled, time.perf_counter() - start, fresh, batch)

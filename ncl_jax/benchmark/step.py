@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ncl_jax import negatives, parallel
+from ncl_jax import methods, negatives, parallel
 from ncl_jax import step as step_lib
 from ncl_jax.benchmark import program, timing
 from ncl_jax.benchmark.program import Program
@@ -95,7 +95,8 @@ def _row(name: str, built: Program, measured: dict[str, Timing], peak: float, de
 
 def _parts(built: Program) -> dict[str, Callable[[], Any]]:
     """The step's beginnings, each compiled alone: views; views and negatives; the loss of them; its gradient."""
-    config, method = built.config, built.method
+    config = built.config
+    method = methods.build(config, config.epochs * program.STEPS_PER_EPOCH)
     bare = dataclasses.replace(config, negatives={})
     views_of = {name: jax.jit(partial(step_lib.make_views, c)) for name, c in (("views", bare), ("negatives", config))}
     key = jax.random.key(0)

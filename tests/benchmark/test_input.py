@@ -1,7 +1,9 @@
 """Inputs are loaded as they say; no test asserts how long anything takes."""
 
+import dataclasses
 import types
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -41,38 +43,35 @@ def settings(folder):
 
 @pytest.fixture(autouse=True)
 def one_device(monkeypatch):
-    mesh = parallel.data_mesh(parallel.jax.devices()[:1])
+    mesh = parallel.data_mesh(jax.devices()[:1])
     monkeypatch.setattr(parallel, "data_mesh", lambda: mesh)
 
 
-class FakeProgram:
-    """Instead of a compiled network: takes the batch and returns a number of it."""
+@pytest.mark.parametrize("cache", ["none", "device"])
+def test_records_to_device_and_the_wait_of_a_step(settings, monkeypatch, cache):
+    """With a step that only counts, instead of a network."""
+    counted = []
 
-    def __init__(self):
-        self.batch, self.taken = {}, []
+    def uncompiled(config, mesh, *, num_classes):
+        counted.append(num_classes)
 
-    def __call__(self):
-        self.taken.append(self.batch["query"].shape)
-        return {"loss": jnp.mean(self.batch["query"].astype(jnp.float32))}
+        def step(state, batch):
+            assert batch["query"].shape == (8, 32, 32, 3)
+            return state + 1, {"loss": jnp.mean(batch["query"].astype(jnp.float32))}
 
+        return step, jax.device_put(jnp.zeros(()), parallel.replicated(mesh))
 
-def test_records_to_device_and_the_wait_of_a_step(settings, monkeypatch):
-    fake = FakeProgram()
-    built_for = []
-
-    def build(config, mesh, *, num_classes):
-        built_for.append(num_classes)
-        return fake
-
-    monkeypatch.setattr(input_benchmark.program, "build", build)
+    monkeypatch.setattr(input_benchmark.program, "uncompiled", uncompiled)
+    settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, cache=cache))
     result = input_benchmark.run(Options(settings, seconds=0.01))
     (ours,), (waits,) = result.tables.values()
     assert ours["input"] == "ours"
     assert ours["images/s"] > 0
-    assert built_for == [2]
+    assert counted == [2]
+    assert waits["data.cache"] == cache
     assert waits["steps"] >= input_benchmark.LEAST
-    assert fake.taken == [(8, 32, 32, 3)] * (waits["steps"] + input_benchmark.WARM_UP)
     assert 0 <= float(waits["input wait"].rstrip("%")) <= 100
+    assert (waits["waiting for input (ms)"] == 0) == (cache == "device")
 
 
 def test_a_row_counts_images_per_core(settings, monkeypatch):
