@@ -83,7 +83,7 @@ def from_workdir(folder: Path) -> Network:
         stem=config.model.stem,
         ema=_ema(config, current.extra),
         epoch=position.get("epoch"),
-        image_size=config.data.image_size,
+        test_size=(config.evaluation.resize, config.data.image_size),
         sgd=_sgd(config),
     )
 

@@ -27,7 +27,7 @@ class Network:
       momentum: name -> the buffer of SGD with momentum, shaped as that network's params.
       sgd: settings of that SGD by PyTorch's names, `lr`, `momentum`, `weight_decay`; those that are known.
       epoch: epochs trained.
-      image_size: side in pixels of the images it was trained on, where that is known.
+      test_size: (shorter side that test images are resized to, side of the crop) in pixels, where that is known.
       batches: number of batches that batch norm has seen, which PyTorch stores with every layer.
       prefix, style: of the backbone's keys in the file; style is one of `names.STYLES`.
       ignored: keys of the file that mean nothing here.
@@ -47,7 +47,7 @@ class Network:
     momentum: Mapping[str, Any] | None = None
     sgd: Mapping[str, float] = dataclasses.field(default_factory=dict)
     epoch: int | None = None
-    image_size: int | None = None
+    test_size: tuple[int, int] | None = None
     batches: int = 0
     prefix: str = ""
     style: str = "torchvision"

@@ -25,7 +25,7 @@ def from_run(
     stem: str | None = None,
     ema: float | None = None,
     epoch: int | None = None,
-    image_size: int | None = None,
+    test_size: tuple[int, int] | None = None,
     sgd: Mapping[str, float] | None = None,
 ) -> Network:
     """A `Network` of a run's `params` (name -> params of `backbone` and heads) and `extra` (`batch_stats`, and of
@@ -60,7 +60,7 @@ def from_run(
         momentum=jax.tree.map(np.asarray, trace),
         sgd=dict(sgd or {}),
         epoch=epoch,
-        image_size=image_size,
+        test_size=test_size,
     )
 
 

@@ -154,7 +154,7 @@ def timm_config(network: Network) -> dict[str, Any]:
         architecture, arguments["layers"] = "resnet18", [1, 1, 1, 1]
     classes = network.classifier["kernel"].shape[1] if network.classifier is not None else 0
     features = 512 * (4 if ARCHITECTURES[network.architecture][0] else 1)
-    size = network.image_size or 224
+    resize, size = network.test_size or (256, 224)
     config: dict[str, Any] = {
         "architecture": architecture,
         "num_classes": classes,
@@ -164,7 +164,7 @@ def timm_config(network: Network) -> dict[str, Any]:
             "num_classes": classes,
             "input_size": [3, size, size],
             "pool_size": [-(-size // 32)] * 2,
-            "crop_pct": 0.875,
+            "crop_pct": size / resize,
             "interpolation": "bilinear",
             "fixed_input_size": False,
             "mean": [0.485, 0.456, 0.406],
