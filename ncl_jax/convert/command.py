@@ -91,12 +91,15 @@ def from_workdir(folder: Path) -> Network:
 def start_run(network: Network, config: Config, folder: str | os.PathLike) -> list[str]:
     """A checkpoint in the new workdir `folder` from which `pretrain` and `evaluate` with `config` go on.
 
-    A MoCo checkpoint goes on at its epoch, with its heads, key encoder, queue and momentum; of anything else the
-    backbone starts a run at epoch 0. Returns lines that tell what came from where.
+    A MoCo checkpoint with its optimiser goes on at its epoch, where the config is MoCo's with SGD; anything else starts
+    a run at epoch 0 with what it has of the config's networks, key encoder and queue. Returns lines that tell what came
+    from where.
 
     Raises UserError where the network is not the config's, or `folder` holds a run already.
     """
     _check_model(network, config)
+    if config.optim.name != "sgd":
+        network = dataclasses.replace(network, momentum=None)
     mesh = parallel.data_mesh()
     data = datasets.open_dataset(config.data.name, config.data.train_split, data_dir=config.data.data_dir)
     data.need_batch(config.batch)
@@ -107,11 +110,12 @@ def start_run(network: Network, config: Config, folder: str | os.PathLike) -> li
     goes_on = "queue" in fresh.extra and network.layout == "MoCo" and network.momentum is not None
     epoch = (network.epoch or 0) if goes_on else 0
     step = epoch * steps_per_epoch
+    optimizer_state = fresh.optimizer if goes_on else None
     params, extra, optimizer_state = run_state.to_run(
-        network, fresh.params, fresh.extra, fresh.optimizer, step=step, ema=_ema(config, fresh.extra)
+        network, fresh.params, fresh.extra, optimizer_state, step=step, ema=_ema(config, fresh.extra)
     )
     current = dataclasses.replace(
-        fresh, step=np.asarray(step, np.int32), params=params, extra=extra, optimizer=optimizer_state
+        fresh, step=np.asarray(step, np.int32), params=params, extra=extra, optimizer=optimizer_state or fresh.optimizer
     )
     with workdir.claim(folder, config) as run_dir, Checkpoints(run_dir) as checkpoints:
         if checkpoints.steps:
@@ -154,7 +158,7 @@ def _check_model(network: Network, config: Config) -> None:
 def _told(network: Network, config: Config, fresh: Any, goes_on: bool, epoch: int, folder: Any) -> list[str]:
     taken = ["backbone", *(name for name in network.heads if name in fresh.params)]
     taken += [name for name in ("target", "queue") if name in fresh.extra and getattr(network, name) is not None]
-    taken += ["momentum"] if network.momentum is not None and config.optim.name == "sgd" else []
+    taken += ["momentum"] if goes_on else []
     new = [name for name in (*fresh.params, "queue") if name not in taken and (name != "queue" or name in fresh.extra)]
     lines = [f"from the checkpoint: {', '.join(taken)}" + (f"; fresh: {', '.join(new)}" if new else "")]
     if goes_on:
