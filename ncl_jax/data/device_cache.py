@@ -2,9 +2,9 @@
 
 Every image is kept as a uint8 square (the whole picture, squeezed, with its proportions beside), the squares split over
 the devices. An epoch's order, its crops and the order of its key views follow from (seed, epoch, id), as in `stream`;
-so a position is {epoch, offset}, and batches are the same on any number of devices (box and pixels to float rounding:
-another number of devices is another program). What is left over at the end of an
-epoch, less than a batch, is dropped. Needs no TensorFlow; `fill_cache` does, to read the records.
+so a position is {epoch, offset}, and batches are the same on any number of devices (boxes and pixels to float
+rounding: another number of devices is another program). What is left over at the end of an epoch, less than a batch, is
+dropped. Needs no TensorFlow; `fill_cache` does, to read the records.
 """
 
 import dataclasses
@@ -143,31 +143,45 @@ class CachedSteps:
     waited, skips = 0.0, 0
 
     def __init__(
-        self, step: Step, cache: Cache, sampler: Sampler, mesh: Mesh, position: Mapping[str, int] | None = None
+        self,
+        step: Step,
+        cache: Cache,
+        sampler: Sampler,
+        mesh: Mesh,
+        position: Mapping[str, int] | None = None,
+        *,
+        looped: bool | None = None,
     ):
-        """`step` is the uncompiled `(state, batch) -> (state, metrics)`. Raises UserError for a strange position."""
+        """`step` is the uncompiled `(state, batch) -> (state, metrics)`. Raises UserError for a strange position.
+
+        `looped`: one program takes all steps of a call; by default everywhere but on CPUs, where XLA runs the
+        convolutions of a loop's body on one core, ten times slower than outside.
+        """
         self._cache, self._sampler = cache, sampler
         self._step = _start(sampler, position)
+        self._looped = mesh.devices.flat[0].platform != "cpu" if looped is None else looped
         whole = parallel.replicated(mesh)
         where = Cache(images=parallel.batch_sharding(mesh), labels=whole, aspects=whole)
 
-        def loop(state: State, cache: Cache, epoch: Array, first: Array, count: Array):
+        def one(state: State, cache: Cache, order: Array, epoch: Array, number: Array):
             with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-                order = sampler.order(epoch)
+                return step(state, sampler.wire(cache, order, epoch, number, mesh))
 
-                def one(number: Array, carry: tuple[State, dict[str, Array]]):
-                    state, sums = carry
-                    state, metrics = step(state, sampler.wire(cache, order, epoch, first + number, mesh))
-                    return state, jax.tree.map(jnp.add, sums, metrics)
+        def loop(state: State, cache: Cache, order: Array, epoch: Array, first: Array, count: Array):
+            def body(number: Array, carry: tuple[State, dict[str, Array]]):
+                state, sums = carry
+                state, metrics = one(state, cache, order, epoch, first + number)
+                return state, jax.tree.map(jnp.add, sums, metrics)
 
-                shapes = jax.eval_shape(lambda: step(state, sampler.wire(cache, order, epoch, first, mesh))[1])
-                sums = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-                state, sums = jax.lax.fori_loop(0, count, one, (state, sums))
-                return state, jax.tree.map(lambda value: value / count, sums)
+            shapes = jax.eval_shape(one, state, cache, order, epoch, first)[1]
+            sums = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+            return jax.lax.fori_loop(0, count, body, (state, sums))
 
         # How many steps a call takes is not compiled in: one program serves them all.
-        places = (whole, where, whole, whole, whole)
-        self._loop = jax.jit(loop, in_shardings=places, out_shardings=whole, donate_argnums=0)
+        compiled = partial(jax.jit, out_shardings=whole, donate_argnums=0)
+        self._one = compiled(one, in_shardings=(whole, where, whole, whole, whole))
+        self._loop = compiled(loop, in_shardings=(whole, where, whole, whole, whole, whole))
+        self._order = jax.jit(sampler.order, out_shardings=whole)
 
     @property
     def position(self) -> dict[str, int]:
@@ -179,9 +193,17 @@ class CachedSteps:
         """At most so many steps, up to the end of the epoch: the state, the metrics' means, and how many they were."""
         epoch, first = divmod(self._step, self._sampler.steps_per_epoch)
         count = min(steps, self._sampler.steps_per_epoch - first)
-        state, metrics = self._loop(state, self._cache, jnp.int32(epoch), jnp.int32(first), jnp.int32(count))
+        where = jnp.int32(epoch)
+        order = self._order(where)
+        if self._looped:
+            state, sums = self._loop(state, self._cache, order, where, jnp.int32(first), jnp.int32(count))
+        else:
+            state, sums = self._one(state, self._cache, order, where, jnp.int32(first))
+            for number in range(first + 1, first + count):
+                state, metrics = self._one(state, self._cache, order, where, jnp.int32(number))
+                sums = jax.tree.map(jnp.add, sums, metrics)
         self._step += count
-        return state, metrics, count
+        return state, jax.tree.map(lambda value: value / count, sums), count
 
 
 def check_fits(count: int, side: int, mesh: Mesh, free: int | None = None) -> None:

@@ -105,9 +105,10 @@ def fresh(mesh):
     return jax.device_put(start, parallel.replicated(mesh))
 
 
-def test_many_steps_a_call_equal_one_a_call_and_resume_to_the_bit():
+@pytest.mark.parametrize("looped", [False, True])
+def test_many_steps_a_call_equal_one_a_call_and_resume_to_the_bit(looped):
     mesh = meshed(8)
-    whole = CachedSteps(add_up, filled(mesh), sampler(shuffle_keys=True), mesh)
+    whole = CachedSteps(add_up, filled(mesh), sampler(shuffle_keys=True), mesh, looped=looped)
     state, means, count = whole.take(fresh(mesh), 100)
     assert count == 4  # the end of the epoch
     assert whole.position == {"epoch": 1, "offset": 0}
@@ -115,11 +116,11 @@ def test_many_steps_a_call_equal_one_a_call_and_resume_to_the_bit():
     state, _, count = whole.take(state, 3)
     assert (count, int(state["step"])) == (3, 7)
 
-    single = CachedSteps(add_up, filled(mesh), sampler(shuffle_keys=True), mesh)
+    single = CachedSteps(add_up, filled(mesh), sampler(shuffle_keys=True), mesh, looped=looped)
     other = fresh(mesh)
     for _ in range(3):
         other, _, _ = single.take(other, 1)
-    resumed = CachedSteps(add_up, filled(mesh), sampler(shuffle_keys=True), mesh, single.position)
+    resumed = CachedSteps(add_up, filled(mesh), sampler(shuffle_keys=True), mesh, single.position, looped=looped)
     for _ in range(4):
         other, _, count = resumed.take(other, 1)
         assert count == 1
