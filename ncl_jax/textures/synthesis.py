@@ -46,7 +46,7 @@ class Quality:
 
 # More random candidates, or crowding priced at finer levels too, break the pieces up; a wider neighbourhood and more
 # features make better seams. Fewer random ones at the coarse levels, or more passes there, collapse to plain areas.
-_PASSES = {16: 3, 8: 3, 4: 3, 2: 2, 1: 1}
+_PASSES = {16: 2, 8: 2, 4: 4, 2: 2, 1: 1}
 _FEWER = {16: 2, 8: 2, 4: 2, 2: 2, 1: 1}
 QUALITIES = {
     "standard": Quality(_PASSES, {16: 4, 8: 4, 4: 3, 2: 3, 1: 1}, wide_from=2, features=20, sigma=2.0),
