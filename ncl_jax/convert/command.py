@@ -174,5 +174,8 @@ def _told(network: Network, config: Config, fresh: Any, goes_on: bool, epoch: in
 
 
 def _say_differences(what: str, differences: Mapping[str, tuple[float, float]], say: Say) -> None:
-    parts = ", ".join(f"{name} {found:.1e}" for name, (found, _) in differences.items())
-    say(f"verified: {what} differ at most by: {parts}")
+    parts = [
+        f"{name} {found:.1e}" + (f" (allowed {allowed:.1e})" if found > verify.TOLERANCE else "")
+        for name, (found, allowed) in differences.items()
+    ]
+    say(f"verified: {what} differ at most by: {', '.join(parts)}")
