@@ -7,7 +7,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from ncl_jax import methods, optim, parallel, state
+from ncl_jax import methods, optim, parallel
+from ncl_jax import state as state_lib
 from ncl_jax import step as step_lib
 from ncl_jax.benchmark import random_batch
 from ncl_jax.config import Config
@@ -22,7 +23,7 @@ class Program:
     config: Config
     compiled: Any
     compile_seconds: float  # tracing and lowering included
-    state: state.TrainState
+    state: state_lib.TrainState
     batch: dict[str, jax.Array]
 
     def __call__(self) -> dict[str, jax.Array]:
@@ -48,11 +49,11 @@ class Program:
 
 def uncompiled(
     config: Config, mesh: Mesh, *, num_classes: int = random_batch.CLASSES
-) -> tuple[step_lib.Step, state.TrainState]:
+) -> tuple[step_lib.Step, state_lib.TrainState]:
     """The step of `ncl-jax pretrain` for this config, and a fresh state."""
     method, optimizer = methods.build(config, config.epochs * STEPS_PER_EPOCH), optim.optimizer(config, STEPS_PER_EPOCH)
     step = step_lib.make_step(config, method, optimizer, steps_per_epoch=STEPS_PER_EPOCH)
-    return step, state.create(config, method, optimizer, num_classes=num_classes, mesh=mesh)
+    return step, state_lib.create(config, method, optimizer, num_classes=num_classes, mesh=mesh)
 
 
 def build(config: Config, mesh: Mesh) -> Program:
@@ -61,5 +62,6 @@ def build(config: Config, mesh: Mesh) -> Program:
     step, fresh = uncompiled(config, mesh)
     batch = jax.device_put(random_batch.wire(config), parallel.batch_sharding(mesh))
     start = time.perf_counter()
-    compiled = step_lib.compile_step(step, mesh).lower(fresh, batch).compile()
+    jitted: Any = step_lib.compile_step(step, mesh)
+    compiled = jitted.lower(fresh, batch).compile()
     return Program(config, compiled, time.perf_counter() - start, fresh, batch)

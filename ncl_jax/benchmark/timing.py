@@ -66,6 +66,7 @@ def measure_one(call: Callable[[], Any], *, seconds: float) -> Timing:
 
 def _time(call: Callable[[], Any], repeats: int) -> float:
     """Seconds of one of `repeats` calls."""
+    result = None
     start = time.perf_counter()
     for _ in range(repeats):
         result = call()

@@ -80,7 +80,7 @@ class TorchStep:
         with self._autocast():
             query = torch.nn.functional.normalize(online(query_view).float(), dim=1)
             logits = [torch.sum(query * key, dim=1, keepdim=True), query @ self._queue]
-            if chosen:
+            if chosen and others is not None:
                 pairs = others.unflatten(0, (len(query), chosen.num))
                 logits.append(chosen.alpha * torch.einsum("bd,bmd->bm", query, pairs))
         logits = torch.cat([part.float() for part in logits], dim=1) / settings.temperature

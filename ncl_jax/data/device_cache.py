@@ -103,7 +103,8 @@ class Sampler:
     ) -> tuple[Float[Array, "b 4"], Float[Array, "b 4"]]:
         """The query's and the key's crop box of each image, in shares of its sides."""
         keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(self._key(1, epoch), i)))(ids)
-        return tuple(crops.sample_box(keys[:, view], scale=self.crop_scale, aspect=aspects) for view in (0, 1))
+        sample = partial(crops.sample_box, scale=self.crop_scale, aspect=aspects)
+        return sample(keys[:, 0]), sample(keys[:, 1])
 
     def _key_order(self, epoch: Int[Array, ""], step: Int[Array, ""]) -> Int[Array, " b"]:
         places = jnp.arange(self.batch, dtype=jnp.int32)
@@ -161,7 +162,8 @@ class CachedSteps:
         self._step = _start(sampler, position)
         self._looped = mesh.devices.flat[0].platform != "cpu" if looped is None else looped
         whole = parallel.replicated(mesh)
-        where = Cache(images=parallel.batch_sharding(mesh), labels=whole, aspects=whole)
+        where: Any = jax.tree.map(lambda _: whole, cache)
+        where = dataclasses.replace(where, images=parallel.batch_sharding(mesh))
 
         def one(state: State, cache: Cache, order: Array, epoch: Array, number: Array):
             with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
@@ -247,7 +249,7 @@ def place(
     """
     padded = -(-count // mesh.size) * mesh.size
 
-    def part(index: tuple[slice, ...]) -> np.ndarray:
+    def part(index: Any) -> np.ndarray:
         low, high, _ = index[0].indices(padded)
         return images(low, high)
 
