@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -143,3 +145,10 @@ def test_import_is_measured_without_tensorflow(monkeypatch):
     rows = import_time.run(Options(seconds=0.01)).tables[""]
     assert [row["import"] for row in rows] == ["(nothing)", "ncl_jax"]
     assert rows[1]["TensorFlow"] == "not imported"
+
+
+def test_all_but_the_input_run_where_tensorflow_is_not_installed():
+    modules = [f"ncl_jax.benchmark.{module}" for module, _ in benchmark.REGISTRY.values() if module != "input"]
+    code = f"import sys; sys.modules['tensorflow'] = None; import {', '.join(modules)}, ncl_jax.data.device_cache"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
