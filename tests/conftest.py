@@ -26,6 +26,13 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """What a module compiled is of no use to the next one, and all of them together take gigabytes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real images beside the checkout; tests that need it skip without it."""
