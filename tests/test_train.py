@@ -146,6 +146,7 @@ def test_stopped_in_mid_epoch_it_goes_on_to_the_same_bits(finished, config, tmp_
 
 # At the first array that it cannot read, orbax closes its event loop under the reads that are still under way.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 def test_a_damaged_checkpoint_costs_only_itself(finished, config, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "_agree_to_stop", lambda came, done: done == STEPS_PER_EPOCH + 3)
     assert train.pretrain(config, str(tmp_path)) is None
