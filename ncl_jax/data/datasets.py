@@ -4,25 +4,18 @@ Nothing is decoded here. A `Dataset` says where the undecoded records lie, how m
 mean; `stream` reads them. TensorFlow Datasets is imported when a dataset is opened.
 """
 
-import contextlib
 import dataclasses
 import difflib
 import importlib
-import io
-import logging
 import os
-import shutil
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ncl_jax.data.prepared import first_line, import_tfds, prepare
 from ncl_jax.errors import UserError
-
-log = logging.getLogger(__name__)
 
 # Built on first use from nothing but code or data that is prepared already: name -> module of its TFDS builder.
 BUILDERS: dict[str, tuple[str, str]] = {
@@ -141,7 +134,9 @@ def _builder(name: str, data_dir: str | None) -> Any:
         try:
             return prepare(lambda: getattr(module, builder_class)(**kwargs))
         except (AssertionError, ValueError) as error:  # a version that does not exist
-            raise error if isinstance(error, UserError) else UserError(f"dataset {name}: {_line(error)}") from error
+            raise (
+                error if isinstance(error, UserError) else UserError(f"dataset {name}: {first_line(error)}")
+            ) from error
     if base in MADE_BY_COMMAND:
         try:
             return tfds.core.read_only_builder.builder_from_files(name, **kwargs)
@@ -154,7 +149,7 @@ def _builder(name: str, data_dir: str | None) -> Any:
         hint = f"; did you mean {' or '.join(near)}?" if near else "; a folder of images is folder:PATH"
         raise UserError(f"dataset {name!r}: unknown{hint}") from error
     except (ValueError, AssertionError, FileNotFoundError, ImportError, RuntimeError) as error:
-        raise UserError(f"dataset {name}: {_line(error)}") from error
+        raise UserError(f"dataset {name}: {first_line(error)}") from error
     if not builder.is_prepared():
         root = getattr(builder, "_data_dir_root", None) or data_dir or "the default data_dir"
         manual = os.path.join(os.fspath(root), "downloads", "manual")
@@ -165,56 +160,6 @@ def _builder(name: str, data_dir: str | None) -> Any:
 
 def _is_manual(builder: Any) -> bool:
     return bool(getattr(builder, "MANUAL_DOWNLOAD_INSTRUCTIONS", None))
-
-
-def prepare(make: Callable[[], Any]) -> Any:
-    """The builder that `make` makes, its dataset built where it is missing: once, and whole or not at all.
-
-    Several processes may call this at the same time: one builds, the others wait. TFDS writes into a temporary folder
-    and renames it at the end, so a killed build leaves only litter, which is removed here; the lock of a process that
-    died is freed by the system.
-    """
-    builder = make()
-    if builder.is_prepared():
-        return builder
-    target = Path(os.fspath(builder.data_path))
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(target.parent / f".{target.name}.lock"):
-            builder = make()
-            if not builder.is_prepared():
-                for litter in target.parent.glob(f"incomplete.*_{target.name}"):
-                    shutil.rmtree(litter, ignore_errors=True)
-                _build(builder, target)
-                builder = make()
-    except OSError as error:
-        raise UserError(f"dataset {builder.name}: cannot be built in {target.parent}: {_line(error)}") from error
-    return builder
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Exclusive among processes; where the system has no file locks (Windows) nothing is held."""
-    with path.open("w") as file:
-        try:
-            import fcntl
-        except ImportError:
-            yield
-            return
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _build(builder: Any, target: Path) -> None:
-    log.info("building dataset %s in %s", builder.name, target)
-    start = time.perf_counter()
-    tfds = import_tfds()
-    if not sys.stderr.isatty():
-        tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces sizes and places there; the log line says it
-        builder.download_and_prepare()
-    count = sum(split.num_examples for split in builder.info.splits.values())
-    log.info("built dataset %s: %d images in %.0f s", builder.name, count, time.perf_counter() - start)
 
 
 def _handle(name: str, builder: Any, split: str) -> Dataset:
@@ -293,31 +238,3 @@ def _keys(name: str, info: Any) -> tuple[str, str | None, tuple[str, ...]]:
 def _class_names(feature: Any) -> list[str]:
     """The names of a ClassLabel that has them."""
     return feature.names or [] if hasattr(feature, "names") else []
-
-
-def _line(error: BaseException) -> str:
-    """The first line of an exception's message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def import_tfds() -> Any:
-    """tensorflow_datasets with TensorFlow kept quiet and off the accelerators, which belong to JAX."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow_datasets as tfds
-
-    logging.getLogger("absl").addFilter(_wanted)
-    return tfds
-
-
-def _wanted(record: logging.LogRecord) -> bool:
-    """False for TFDS's remarks that tell a user nothing."""
-    noise = (
-        "Using custom data configuration",
-        "No config specified",
-        "Load dataset info",
-        "Failed to load dataset",  # raised besides
-        "Variant folder",
-        "`TensorInfo.dtype`",
-        "`FeatureConnector.dtype`",
-    )
-    return not str(record.msg).startswith(noise)

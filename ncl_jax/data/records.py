@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ncl_jax.data.datasets import Chunk, Dataset, import_tfds
+from ncl_jax.data.datasets import Chunk, Dataset
+from ncl_jax.data.prepared import import_tfds
 from ncl_jax.errors import UserError
 
 # AutoGraph has nothing to rewrite here, and where it fails it prints the whole environment.

@@ -20,7 +20,7 @@ import tensorflow as tf
 from PIL import Image
 
 from ncl_jax import metrics, parallel
-from ncl_jax.data import datasets
+from ncl_jax.data import datasets, prepared
 from ncl_jax.errors import UserError
 from ncl_jax.textures import QUALITIES, build_examples
 from ncl_jax.textures import quality as quality_lib
@@ -128,7 +128,7 @@ def build(recipe: Recipe, splits: Sequence[str], *, process: tuple[int, int] = (
     Raises:
         UserError: a folder that holds another build; files that cannot be read or written.
     """
-    tfds = datasets.import_tfds()
+    tfds = prepared.import_tfds()
     root = os.path.expanduser(recipe.data_dir or str(tfds.core.constants.DATA_DIR))
     folder = os.path.join(root, recipe.name, VERSION)
     shards = {split: shards_of(recipe, split, folder) for split in splits}
@@ -230,7 +230,7 @@ def _write(recipe: Recipe, shards: list[Shard], process: int) -> None:
 
 def _describe(recipe: Recipe, shards: dict[str, list[Shard]], folder: str) -> None:
     """What makes the files a TFDS dataset."""
-    tfds = datasets.import_tfds()
+    tfds = prepared.import_tfds()
     name, _, config = recipe.name.partition("/")
     identity = tfds.core.dataset_info.DatasetIdentity(
         name=name, config_name=config, version=tfds.core.Version(VERSION), data_dir=folder, module_name=""
@@ -256,7 +256,7 @@ def _describe(recipe: Recipe, shards: dict[str, list[Shard]], folder: str) -> No
 
 def info_of(builder: Any, recipe: Recipe, dataset: datasets.Dataset) -> Any:
     """The TFDS description of the texture version of `dataset`; `builder` is one, or the identity of one."""
-    tfds = datasets.import_tfds()
+    tfds = prepared.import_tfds()
     return tfds.core.DatasetInfo(
         builder=builder,
         description=f"Textures of {recipe.source.rpartition('/')[2]}: record i of a split is of its record i",

@@ -29,7 +29,7 @@ import tensorflow as tf
 from jaxtyping import Array, Int, UInt8, UInt32
 from PIL import Image
 
-from ncl_jax.data import batches, datasets, decode, records
+from ncl_jax.data import batches, datasets, decode, prepared, records
 from ncl_jax.data.texture_datasets import texture_name
 from ncl_jax.textures.synthesis import synthesize
 
@@ -68,7 +68,7 @@ class Recipe:
 
 def features(recipe: Recipe, dataset: datasets.Dataset) -> Any:
     """The TFDS features of a texture dataset: image, the source's class labels under their names, id."""
-    tfds = datasets.import_tfds()
+    tfds = prepared.import_tfds()
 
     def label(key):
         if key in dataset.names:

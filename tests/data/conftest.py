@@ -1,7 +1,7 @@
 import pytest
 from builders import Jpegs, Unlabelled, encoded, picture
 
-from ncl_jax.data import datasets
+from ncl_jax.data import prepared
 
 
 @pytest.fixture(scope="session")
@@ -9,7 +9,7 @@ def data_dir(tmp_path_factory):
     """A TFDS folder with `jpegs` and `unlabelled`."""
     folder = tmp_path_factory.mktemp("tfds")
     for builder in (Jpegs, Unlabelled):
-        datasets.prepare(lambda builder=builder: builder(data_dir=str(folder)))
+        prepared.prepare(lambda builder=builder: builder(data_dir=str(folder)))
     return folder
 
 

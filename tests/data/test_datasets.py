@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from builders import Imagenet2012, Unlabelled
 
-from ncl_jax.data import datasets, imagenet100, shapes_textures
+from ncl_jax.data import imagenet100, prepared, shapes_textures
 from ncl_jax.data.datasets import open_dataset
 from ncl_jax.errors import UserError
 
@@ -56,7 +56,7 @@ def test_refusals(data_dir, folder, tmp_path):
 
 
 def test_missing_file_is_named(tmp_path):
-    datasets.prepare(lambda: Unlabelled(data_dir=str(tmp_path)))
+    prepared.prepare(lambda: Unlabelled(data_dir=str(tmp_path)))
     next(tmp_path.glob("unlabelled/1.0.0/*.tfrecord*")).unlink()
     assert "unlabelled-train.tfrecord-00000-of-00001 is missing" in refusal("unlabelled", "train", data_dir=tmp_path)
 
@@ -127,7 +127,7 @@ def test_imagenet100_copies_bytes_and_renumbers(tmp_path):
     import tensorflow_datasets as tfds
 
     data_dir = tmp_path
-    datasets.prepare(lambda: Imagenet2012(data_dir=str(data_dir)))
+    prepared.prepare(lambda: Imagenet2012(data_dir=str(data_dir)))
     data = open_dataset("imagenet100", "validation", data_dir=data_dir)
     assert (data.num_examples, data.num_classes) == (200, 100)
     assert list(data.class_names) == sorted(data.class_names) == imagenet100.classes()

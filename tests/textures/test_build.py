@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from builders import Imagenet2012, Jpegs, encoded, picture
 
-from ncl_jax.data import datasets, stream
+from ncl_jax.data import datasets, prepared, stream
 from ncl_jax.errors import UserError
 from ncl_jax.textures import build, build_examples
 
@@ -24,7 +24,7 @@ OPTIONS = {"splits": ("train", "bad"), "quality": "draft", "size": 32}
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
-    datasets.prepare(lambda: Jpegs(data_dir=str(folder)))
+    prepared.prepare(lambda: Jpegs(data_dir=str(folder)))
     return folder
 
 
@@ -157,7 +157,7 @@ def test_as_a_tfds_builder(data_dir, built, tmp_path):
 
     recipe, splits = plan(data_dir)
     builder = build_tfds.Textures(config=build_tfds.texture_config(recipe, splits=splits), data_dir=str(tmp_path))
-    datasets.prepare(lambda: builder)
+    prepared.prepare(lambda: builder)
     read = [
         [
             tf.train.Example.FromString(record.numpy())
@@ -179,7 +179,7 @@ def test_imagenet_texture(tmp_path):
 
     with pytest.raises(UserError, match="not there; make it with: ncl-jax textures"):
         datasets.open_dataset("imagenet_texture/imagenet100", "validation", data_dir=tmp_path)
-    datasets.prepare(lambda: Imagenet2012(data_dir=str(tmp_path)))
+    prepared.prepare(lambda: Imagenet2012(data_dir=str(tmp_path)))
     recipe, splits = build.plan("imagenet100", splits=("validation",), size=48, data_dir=str(tmp_path))
     assert (recipe.name, recipe.exemplar) == ("imagenet_texture/imagenet100", 21)
     build.build(recipe, splits)

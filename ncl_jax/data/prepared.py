@@ -1,0 +1,94 @@
+"""TensorFlow Datasets, kept quiet, and datasets built by it: once among processes, and whole or not at all."""
+
+import contextlib
+import io
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ncl_jax.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def prepare(make: Callable[[], Any]) -> Any:
+    """The builder that `make` makes, its dataset built where it is missing: once, and whole or not at all.
+
+    Several processes may call this at the same time: one builds, the others wait. TFDS writes into a temporary folder
+    and renames it at the end, so a killed build leaves only litter, which is removed here; the lock of a process that
+    died is freed by the system.
+    """
+    builder = make()
+    if builder.is_prepared():
+        return builder
+    target = Path(os.fspath(builder.data_path))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(target.parent / f".{target.name}.lock"):
+            builder = make()
+            if not builder.is_prepared():
+                for litter in target.parent.glob(f"incomplete.*_{target.name}"):
+                    shutil.rmtree(litter, ignore_errors=True)
+                _build(builder, target)
+                builder = make()
+    except OSError as error:
+        raise UserError(f"dataset {builder.name}: cannot be built in {target.parent}: {first_line(error)}") from error
+    return builder
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Exclusive among processes; where the system has no file locks (Windows) nothing is held."""
+    with path.open("w") as file:
+        try:
+            import fcntl
+        except ImportError:
+            yield
+            return
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _build(builder: Any, target: Path) -> None:
+    log.info("building dataset %s in %s", builder.name, target)
+    start = time.perf_counter()
+    tfds = import_tfds()
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces sizes and places there; the log line says it
+        builder.download_and_prepare()
+    count = sum(split.num_examples for split in builder.info.splits.values())
+    log.info("built dataset %s: %d images in %.0f s", builder.name, count, time.perf_counter() - start)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def import_tfds() -> Any:
+    """tensorflow_datasets with TensorFlow kept quiet and off the accelerators, which belong to JAX."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow_datasets as tfds
+
+    logging.getLogger("absl").addFilter(_wanted)
+    return tfds
+
+
+def _wanted(record: logging.LogRecord) -> bool:
+    """False for TFDS's remarks that tell a user nothing."""
+    noise = (
+        "Using custom data configuration",
+        "No config specified",
+        "Load dataset info",
+        "Failed to load dataset",  # raised besides
+        "Variant folder",
+        "`TensorInfo.dtype`",
+        "`FeatureConnector.dtype`",
+    )
+    return not str(record.msg).startswith(noise)
