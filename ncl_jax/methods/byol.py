@@ -17,7 +17,7 @@ from ncl_jax.schema import option
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    DEFAULT_ALPHA: ClassVar[float] = 0.1  # of negatives that set none; README has the table that it was chosen from
+    DEFAULT_ALPHA: ClassVar[float] = 0.1  # of negatives that set none; provisional, see README's table
 
     momentum: float = option(0.996, low=0.0, high=1.0)  # of the EMA target at the start; rises to 1 by a cosine
     hidden_dim: int = option(4096, low=1)  # of projector and predictor
@@ -35,24 +35,12 @@ def build(config: config_lib.Config, total_steps: int) -> contract.Method:
     settings: Settings = config.method
     encoder = contract.predicting_encoder(config, settings.hidden_dim, settings.embedding_dim)
 
-    def init(key: Key[Array, ""], images: Float[Array, "b s s 3"]) -> tuple[Tree, Tree]:
-        params, stats = encoder.init(key, images)
-        return params, {"batch_stats": stats, "target": target.init(params, stats, ("predictor",))}
-
     def loss(
         params: Tree, extra: Tree, views: Mapping[str, Any], key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], dict[str, Any]]:
         del key
         encoded = target.encode(
-            encoder,
-            params,
-            extra,
-            views,
-            groups=config.model.bn_groups,
-            symmetric=settings.symmetric,
-            non_semantic_encoder=settings.non_semantic_encoder,
-            non_semantic_norm=settings.non_semantic_norm,
-            online_only=("predictor",),
+            encoder, params, extra, views, settings, groups=config.model.bn_groups, online_only=target.PREDICTOR
         )
         total = sum(
             jnp.mean(
@@ -68,21 +56,10 @@ def build(config: config_lib.Config, total_steps: int) -> contract.Method:
         )
         online = encoded.online[0]
         cosine = jnp.sum(losses.normalize(online["predictor"]) * losses.normalize(encoded.targets[0]), axis=-1)
-        aux = {
+        aux = encoded.aux() | {
             "metrics": {"similarity_positive": jax.lax.stop_gradient(jnp.mean(cosine))}
             | contract.similarity_to_negatives(online["predictor"], encoded.non_semantic),
-            "features": jax.lax.stop_gradient(online["backbone"]),
-            "embeddings": jax.lax.stop_gradient(online["head"]),
-            "batch_stats": encoded.stats,
-            "target_batch_stats": encoded.target_stats,
         }
         return jnp.asarray(total), aux
 
-    def after_update(params: Tree, extra: Tree, aux: dict[str, Any], step: Array) -> Tree:
-        momentum = target.cosine_momentum(settings.momentum, step, total_steps)
-        return {
-            "batch_stats": aux["batch_stats"],
-            "target": target.update(extra["target"], params, aux["target_batch_stats"], momentum),
-        }
-
-    return contract.Method(init, loss, after_update)
+    return target.with_predictor(encoder, settings, total_steps, loss)

@@ -67,16 +67,7 @@ def build(config: config_lib.Config, total_steps: int) -> contract.Method:
         params: Tree, extra: Tree, views: Mapping[str, Any], key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], dict[str, Any]]:
         del key
-        encoded = target.encode(
-            encoder,
-            params,
-            extra,
-            views,
-            groups=config.model.bn_groups,
-            symmetric=settings.symmetric,
-            non_semantic_encoder=settings.non_semantic_encoder,
-            non_semantic_norm=settings.non_semantic_norm,
-        )
+        encoded = target.encode(encoder, params, extra, views, settings, groups=config.model.bn_groups)
         logits = [
             losses.info_nce_logits(
                 query["head"],
@@ -92,13 +83,9 @@ def build(config: config_lib.Config, total_steps: int) -> contract.Method:
         perturbation = settings.ifm_epsilon / settings.temperature
         total = jnp.mean(jnp.stack([losses.first_is_positive(part, perturbation=perturbation) for part in logits]))
         online = encoded.online[0]
-        aux = {
+        aux = encoded.aux() | {
             "metrics": _metrics(logits[0], settings)
             | contract.similarity_to_negatives(online["head"], encoded.non_semantic),
-            "features": jax.lax.stop_gradient(online["backbone"]),
-            "embeddings": jax.lax.stop_gradient(online["head"]),
-            "batch_stats": encoded.stats,
-            "target_batch_stats": encoded.target_stats,
             "keys": jnp.stack([losses.normalize(positive) for positive in encoded.targets], axis=1),
         }
         return total, aux

@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
@@ -40,24 +39,12 @@ def build(config: config_lib.Config, total_steps: int) -> contract.Method:
     settings: Settings = config.method
     encoder = contract.predicting_encoder(config, settings.hidden_dim, settings.embedding_dim)
 
-    def init(key: Key[Array, ""], images: Float[Array, "b s s 3"]) -> tuple[Tree, Tree]:
-        params, stats = encoder.init(key, images)
-        return params, {"batch_stats": stats, "target": target.init(params, stats, ("predictor",))}
-
     def loss(
         params: Tree, extra: Tree, views: Mapping[str, Any], key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], dict[str, Any]]:
         del key
         encoded = target.encode(
-            encoder,
-            params,
-            extra,
-            views,
-            groups=config.model.bn_groups,
-            symmetric=settings.symmetric,
-            non_semantic_encoder=settings.non_semantic_encoder,
-            non_semantic_norm=settings.non_semantic_norm,
-            online_only=("predictor",),
+            encoder, params, extra, views, settings, groups=config.model.bn_groups, online_only=target.PREDICTOR
         )
         logits = [
             losses.in_batch_logits(
@@ -75,23 +62,12 @@ def build(config: config_lib.Config, total_steps: int) -> contract.Method:
         scale = 2 * settings.temperature
         total = scale * sum(jnp.mean(losses.first_is_positive(part, perturbation=perturbation)) for part in logits)
         online = encoded.online[0]
-        aux = {
+        aux = encoded.aux() | {
             "metrics": contract.in_batch_metrics(logits[0], settings.temperature, encoded.non_semantic)
             | contract.similarity_to_negatives(online["predictor"], encoded.non_semantic),
-            "features": jax.lax.stop_gradient(online["backbone"]),
-            "embeddings": jax.lax.stop_gradient(online["head"]),
-            "batch_stats": encoded.stats,
-            "target_batch_stats": encoded.target_stats,
         }
         # What the loss is when all logits are equal, on the loss's own scale.
         aux["metrics"]["chance_loss"] *= scale * len(logits)
         return jnp.asarray(total), aux
 
-    def after_update(params: Tree, extra: Tree, aux: dict[str, Any], step: Array) -> Tree:
-        momentum = target.cosine_momentum(settings.momentum, step, total_steps)
-        return {
-            "batch_stats": aux["batch_stats"],
-            "target": target.update(extra["target"], params, aux["target_batch_stats"], momentum),
-        }
-
-    return contract.Method(init, loss, after_update)
+    return target.with_predictor(encoder, settings, total_steps, loss)

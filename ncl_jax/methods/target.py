@@ -11,18 +11,19 @@ Two choices about non-semantic negatives (NS) live here, since all three methods
   online): such differences stay, NS are easier to tell apart, and the views' own embeddings depend on them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from ncl_jax.methods import contract
 from ncl_jax.methods.contract import Encoder, Tree
 
 ENCODERS = ("target", "online")
 NORMS = ("own", "shared")
+PREDICTOR = ("predictor",)  # networks that the target has not, where there is one
 
 
 class Encoded(NamedTuple):
@@ -31,6 +32,16 @@ class Encoded(NamedTuple):
     non_semantic: Float[Array, "b m d"] | None  # their `head`
     stats: Tree
     target_stats: Tree
+
+    def aux(self) -> dict[str, Any]:
+        """What every method with a target returns beside its loss."""
+        online = self.online[0]
+        return {
+            "features": jax.lax.stop_gradient(online["backbone"]),
+            "embeddings": jax.lax.stop_gradient(online["head"]),
+            "batch_stats": self.stats,
+            "target_batch_stats": self.target_stats,
+        }
 
 
 def init(params: Tree, stats: Tree, online_only: tuple[str, ...] = ()) -> Tree:
@@ -54,26 +65,41 @@ def cosine_momentum(base: float, step: Array, total_steps: int) -> Float[Array, 
     return 1 - (1 - base) * (jnp.cos(jnp.pi * share) + 1) / 2
 
 
+def with_predictor(encoder: Encoder, settings: Any, total_steps: int, loss: Callable[..., Any]) -> contract.Method:
+    """The method of this loss whose state is a target without predictor, its momentum rising to 1 (BYOL, MoCo-v3)."""
+
+    def start(key: Key[Array, ""], images: Float[Array, "b s s 3"]) -> tuple[Tree, Tree]:
+        params, stats = encoder.init(key, images)
+        return params, {"batch_stats": stats, "target": init(params, stats, PREDICTOR)}
+
+    def after_update(params: Tree, extra: Tree, aux: dict[str, Any], step: Array) -> Tree:
+        momentum = cosine_momentum(settings.momentum, step, total_steps)
+        return {
+            "batch_stats": aux["batch_stats"],
+            "target": update(extra["target"], params, aux["target_batch_stats"], momentum),
+        }
+
+    return contract.Method(start, loss, after_update)
+
+
 def encode(
     encoder: Encoder,
     params: Tree,
     extra: Tree,
     views: Mapping[str, Any],
+    settings: Any,
     *,
     groups: int,
-    symmetric: bool,
-    non_semantic_encoder: str,
-    non_semantic_norm: str,
     online_only: tuple[str, ...] = (),
 ) -> Encoded:
     """Queries through the online networks, keys through the target, negatives as the module's text says.
 
-    `symmetric` adds the other direction: keys through online, queries through the target. Negatives are made of the
-    query view; both directions share them. `groups` are those of batch norm.
+    `settings` are the method's. Its `symmetric` adds the other direction: keys through online, queries through the
+    target. Negatives are made of the query view; both directions share them. `groups` are those of batch norm.
     """
     target = jax.lax.stop_gradient(extra["target"])
     stats, target_stats, order = extra["batch_stats"], target["batch_stats"], views["key_order"]
-    by_online, shared = non_semantic_encoder == "online", non_semantic_norm == "shared"
+    by_online, shared = settings.non_semantic_encoder == "online", settings.non_semantic_norm == "shared"
     images, encoded = views["non_semantic"], None
     flat = contract.flat_negatives(images) if images is not None else None
 
@@ -86,7 +112,7 @@ def encode(
     )
     encoded = own[0] if own else encoded
     queries, targets = [online], [contract.unpermute(keys["head"], order)]
-    if symmetric:
+    if settings.symmetric:
         swapped, stats = encoder.apply(params, stats, views["key"])
         other, target_stats = encoder.apply(target["params"], target_stats, views["query"], skip=online_only)
         queries.append({name: contract.unpermute(output, order) for name, output in swapped.items()})
