@@ -12,6 +12,7 @@ from ncl_jax import negatives
 from ncl_jax.augment import views as views_lib
 from ncl_jax.config import Config
 from ncl_jax.data import stream
+from ncl_jax.errors import UserError
 from ncl_jax.step import make_views
 
 _TILE = 112  # least side in pixels at which a tile is drawn
@@ -19,7 +20,16 @@ _GAP, _HEADER = 6, 24
 
 
 def write(config: Config, path: Path | str, *, rows: int = 6) -> None:
-    """Write a PNG with a row per image: the query view, the key view, then every negative of the query."""
+    """Write a PNG with a row per image: the query view, the key view, then every negative of the query.
+
+    Raises:
+      UserError: no folder to write into, or no PNG's name; before anything is read.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise UserError(f"--output={path}: want the name of a .png file")
+    if not path.parent.is_dir():
+        raise UserError(f"--output={path}: there is no folder {path.parent}")
     model, optim = dataclasses.replace(config.model, bn_groups=1), dataclasses.replace(config.optim, accumulate=1)
     few = dataclasses.replace(config, batch=rows, model=model, optim=optim)
     data = stream.open_train(few).need_batch(rows)
