@@ -50,7 +50,7 @@ def get_config(variant: str | None = None) -> ConfigDict:
         "every_epochs": 6,
         "knn_k": 50,
         "resize": 32,
-        "cue_conflict_split": "cue_conflict",
+        "sets": {"cue_conflict": {}},
     }
     config.checkpoint = {"every_epochs": 6}
     return config

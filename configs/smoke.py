@@ -23,5 +23,6 @@ def get_config(variant: str | None = None) -> ConfigDict:
         config.method.update({"queue_size": 64, "momentum": 0.99})
     config.negatives = {"patch": {}}
     config.optim = {"learning_rate": 0.02}
-    config.evaluation = {"every_epochs": 2, "knn_k": 20, "resize": 32, "cue_conflict_split": "cue_conflict[:128]"}
+    sets = {"cue_conflict": {"split": "cue_conflict[:128]"}}
+    config.evaluation = {"every_epochs": 2, "knn_k": 20, "resize": 32, "sets": sets}
     return config

@@ -17,10 +17,11 @@ from ncl_jax import schema
 from ncl_jax.errors import UserError
 from ncl_jax.schema import option
 
-# Settings classes of the open families. `ncl_jax.methods` and `ncl_jax.negatives` fill these from their registries,
-# so that a new method or negative brings its own keys and this file stays as it is.
+# Settings classes of the open families. `ncl_jax.methods`, `ncl_jax.negatives` and `ncl_jax.evaluation.sets` fill these
+# from their registries, so that a new method, negative or test set brings its own keys and this file stays as it is.
 METHODS: dict[str, type] = {}
 NEGATIVES: dict[str, type] = {}
+TEST_SETS: dict[str, type] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +80,8 @@ class Optim:
 class Evaluation:
     """What is measured: while pretraining every `every_epochs`, and once it is done."""
 
-    every_epochs: int = option(10, low=0)  # online kNN; 0: never
+    every_epochs: int = option(10, low=0)  # kNN, and `online`; 0: never
+    online: tuple[str, ...] = ()  # names of `sets` that are measured every so often too, by a probe of that moment
     batch: int = option(256, low=1)
     train_split: str = ""  # labelled images that kNN and probe learn from; empty: data.train_split
     knn_k: int = option(200, low=1)
@@ -89,7 +91,7 @@ class Evaluation:
     probe_learning_rate: float = option(10.0, above=0.0)  # of the augmented probe; the other one is solved
     probe_batch: int = option(128, low=1)
     resize: int = option(256, low=8)  # shorter side of a test image before the centre crop
-    cue_conflict_split: str = ""  # a split of `data.name` with labels `shape` and `texture`; empty: none
+    sets: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # name -> settings of one of TEST_SETS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,6 +163,14 @@ def read_file(path: str) -> dict[str, Any]:
     return config.to_dict() if hasattr(config, "to_dict") else dict(config)
 
 
+def merge_evaluation(raw: dict[str, Any], path: str) -> None:
+    """Into a run's nested dict, in place: on what data, and how, the config file `path` wants it evaluated."""
+    for name, section in read_file(path).items():
+        if name not in ("data", "evaluation"):
+            raise UserError(f"--config={path}: sets {name}, which the run has; here it may set data and evaluation")
+        raw[name] = {**raw.get(name, {}), **section}
+
+
 def override(raw: dict[str, Any], key: str, value: Any) -> None:
     """Set the dotted `key` in place; text is read as a Python literal where it is one."""
     if isinstance(value, str):
@@ -171,10 +181,10 @@ def override(raw: dict[str, Any], key: str, value: Any) -> None:
     *parents, leaf = key.split(".")
     node = raw
     for name in parents:
-        if name == "negatives":
-            node[name] = _named(node.get(name, {}), "negatives")
+        if name in ("negatives", "sets"):
+            node[name] = _named(node.get(name, {}), name)
         child = node.setdefault(name, {})
-        if name in NEGATIVES and child is None:
+        if child is None:  # a kind that the file switches off
             child = node[name] = {}
         if not isinstance(child, dict):
             raise UserError(f"config.{key}: {name} is a value, not a section")
@@ -205,9 +215,38 @@ def parse(raw: Mapping[str, Any]) -> Config:
             if negatives[kind].alpha == 0:
                 del negatives[kind]  # the plain method: in an exponent, 0 would leave a constant in InfoNCE's sum
     parsed_method = schema.section(METHODS[name], method, "method")
-    config = schema.section(Config, raw, "", {"method": parsed_method, "negatives": negatives})
+    evaluation = _evaluation(raw.pop("evaluation", {}))
+    config = schema.section(
+        Config, raw, "", {"method": parsed_method, "negatives": negatives, "evaluation": evaluation}
+    )
     _check_pairs(config)
     return config
+
+
+def _evaluation(raw: Any) -> Evaluation:
+    """The section with its test sets; a set's `kind` is its name where that is one."""
+    if not isinstance(raw, Mapping):
+        return schema.section(Evaluation, raw, "evaluation")
+    raw, sets = dict(raw), {}
+    for name, settings in _named(raw.pop("sets", {}), "evaluation.sets").items():
+        if settings is None:  # switches off a set that the file has
+            continue
+        path = f"evaluation.sets.{name}"
+        if not isinstance(settings, Mapping):
+            raise UserError(f"config.{path} = {settings!r}: is a section; set one of its keys")
+        settings = dict(settings)
+        kind = settings.pop("kind", name)
+        if kind not in TEST_SETS:
+            raise UserError(f"config.{path}.kind = {kind!r}: unknown; {schema.nearest(str(kind), TEST_SETS)}")
+        sets[name] = schema.section(TEST_SETS[kind], settings, path)
+    evaluation = schema.section(Evaluation, raw, "evaluation", {"sets": sets})
+    unknown = next((name for name in evaluation.online if name not in sets), None)
+    if unknown is not None:
+        raise UserError(
+            f"config.evaluation.online = {evaluation.online!r}: {unknown!r} is none of config.evaluation.sets; "
+            f"{schema.nearest(unknown, sets) if sets else 'there are none'}"
+        )
+    return evaluation
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -217,6 +256,11 @@ def to_dict(config: Config) -> dict[str, Any]:
     result = {k: dataclasses.asdict(v) if hasattr(v, "__dataclass_fields__") else v for k, v in result.items()}
     result["method"] = {"name": names[type(config.method)], **result["method"]}
     result["negatives"] = {kind: dataclasses.asdict(settings) for kind, settings in config.negatives.items()}
+    kinds = {settings: kind for kind, settings in TEST_SETS.items()}
+    result["evaluation"]["sets"] = {
+        name: {"kind": kinds[type(settings)], **dataclasses.asdict(settings)}
+        for name, settings in config.evaluation.sets.items()
+    }
     return json.loads(json.dumps(result))
 
 

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import pathlib
 import sys
 import warnings
 from collections.abc import Sequence
@@ -52,10 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--process_count", type=int)
     sub.add_argument("--process_index", type=int)
 
-    sub = command("evaluate", _evaluate, "evaluate a run from its workdir alone, or a checkpoint of PyTorch")
+    sub = command("evaluate", _evaluate, "evaluate a run, or a checkpoint of PyTorch, in and out of domain")
     sub.add_argument("--workdir", required=True, help="of the run; with --torch a folder for results.json")
     sub.add_argument("--torch", metavar="FILE", help="what `convert` reads: evaluate this, on the data of --config")
-    sub.add_argument("--config", help="with --torch: configs/NAME.py or configs/NAME.py:VARIANT")
+    sub.add_argument("--config", help="on what and how, configs/eval/NAME.py (default: as the run's own config says)")
     sub.add_argument("--stem", help="with --torch: medium or small, how a 3x3 first convolution is used")
 
     sub = command("textures", _textures, "build the texture version of a dataset, or go on with it")
@@ -113,9 +114,16 @@ def _overrides(arguments: Sequence[str]) -> dict[str, str]:
 # The commands import what they need when they run: `--help` and errors come at once.
 
 
-def _load(arguments: argparse.Namespace, overrides: dict[str, str]):
-    from ncl_jax import config, methods, negatives  # noqa: F401  (these bring their settings)
+def _register() -> None:
+    """Methods, negatives and test sets bring their settings when they are imported."""
+    from ncl_jax import methods, negatives  # noqa: F401
+    from ncl_jax.evaluation import sets  # noqa: F401
 
+
+def _load(arguments: argparse.Namespace, overrides: dict[str, str]):
+    from ncl_jax import config
+
+    _register()
     return config.load(arguments.config, overrides)
 
 
@@ -130,19 +138,21 @@ def _pretrain(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
-    if bool(arguments.torch) != bool(arguments.config):
-        raise UserError("--torch and --config: give both, or none to evaluate the run in --workdir")
+    if arguments.torch and not arguments.config:
+        raise UserError("--torch: needs --config, on what and how to evaluate it, e.g. configs/eval/imagenet.py")
     if arguments.stem and not arguments.torch:
         raise UserError("--stem: belongs to --torch; a run's config says how its stem is")
-    from ncl_jax import methods, negatives, workdir  # noqa: F401
-
-    config = _load(arguments, overrides) if arguments.torch else workdir.read_config(arguments.workdir, overrides)
+    from ncl_jax import workdir
     from ncl_jax.evaluation import protocol
 
+    _register()
     if arguments.torch:
+        config = _load(arguments, overrides)
         protocol.evaluate_torch(config, arguments.torch, arguments.workdir, stem=arguments.stem)
     else:
-        protocol.evaluate_workdir(config, arguments.workdir)
+        config = workdir.read_config(arguments.workdir, overrides, evaluate_as=arguments.config)
+        name = pathlib.Path(arguments.config.partition(":")[0]).stem if arguments.config else ""
+        protocol.evaluate_workdir(config, arguments.workdir, name=name)
 
 
 def _textures(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
@@ -170,8 +180,7 @@ def _convert(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         raise UserError(f"--config.{next(iter(overrides))}: needs --config, the run that is to go on from INPUT")
     if arguments.config and not arguments.output:
         raise UserError("--config: needs OUTPUT, the workdir of the run that is to go on from INPUT")
-    from ncl_jax import methods, negatives  # noqa: F401  (these bring their settings)
-
+    _register()
     config = _load(arguments, overrides) if arguments.config else None
     from ncl_jax.convert import command
 
@@ -194,7 +203,7 @@ def _preview(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
 
 
 def _benchmark(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
-    from ncl_jax import benchmark, methods, negatives  # noqa: F401
+    from ncl_jax import benchmark
     from ncl_jax.benchmark.result import Options
 
     if arguments.config is None and overrides:

@@ -53,6 +53,11 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
 
 
+def local_value(x: Any) -> Any:
+    """What this process holds of an array that is the same on all devices; other arrays as they are."""
+    return x.addressable_data(0) if isinstance(x, jax.Array) and x.is_fully_replicated else x
+
+
 def spread(x: jax.Array, *, axis: int) -> jax.Array:
     """Inside a compiled step: this axis split over the devices, the others whole. Elsewhere it changes nothing."""
     mesh = jax.sharding.get_abstract_mesh()

@@ -37,16 +37,17 @@ def pretrain(config: Config, folder: str, *, profile: bool = False) -> dict[str,
     parallel.check_batch(config.batch, mesh, config.optim.accumulate)
     data = stream.open_train(config).need_batch(config.batch)
     feed.check(config, data, mesh)
-    protocol.check(config)
+    encoder = protocol.Encoder(config, mesh)
+    protocol.check(protocol.Subject(encoder, {}, say=protocol.speaker()))
     with workdir.claim(folder, config) as run_dir:
-        finished = _train(config, run_dir, data, mesh, profile=profile)
+        finished = _train(config, run_dir, data, mesh, encoder, profile=profile)
         if finished is None:
             return None
-        return protocol.evaluate_run(config, run_dir, protocol.variables_of(finished), mesh)
+        return protocol.evaluate_run(encoder, run_dir, finished)
 
 
 def _train(
-    config: Config, run_dir: Path, data: datasets.Dataset, mesh: Mesh, *, profile: bool
+    config: Config, run_dir: Path, data: datasets.Dataset, mesh: Mesh, encoder: protocol.Encoder, *, profile: bool
 ) -> state.TrainState | None:
     """The state after the last step; None when SIGTERM came before it."""
     steps_per_epoch = data.num_examples // config.batch
@@ -80,7 +81,6 @@ def _train(
         if report:
             report.start(current)
         hooks = [metrics.profile_hook(run_dir)] if profile and chief else []
-        encoder = protocol.Encoder(config, mesh)
         stop = stack.enter_context(_sigterm())
 
         means, timer, in_flight = metrics.Means(), _Timer(), deque()
@@ -117,10 +117,11 @@ def _train(
                 pending = None
             with timer.paused():
                 if evaluating:
-                    top1 = protocol.online_knn(config, encoder, protocol.variables_of(current))
+                    measured = protocol.online(protocol.Subject(encoder, protocol.variables_of(current)))
                     if report:
-                        report.write(done, {"knn_top1": top1})
-                        report.bar.say(f"epoch {epoch}: kNN top-1 {100 * top1:.1f} %")
+                        report.write(done, {measure.key: measure.value for measure in measured})
+                        shown = ", ".join(f"{measure.title} {measure}" for measure in measured)
+                        report.bar.say(f"epoch {epoch}: {shown}")
                 if saving:
                     checkpoints.save(
                         done, current, {"position": dict(steps.position), "num_classes": num_classes}, wait=stopping

@@ -39,8 +39,10 @@ def claim(path: str | os.PathLike, config: config_lib.Config) -> Iterator[Path]:
         yield folder
 
 
-def read_config(path: str | os.PathLike, overrides: dict[str, Any] | None = None) -> config_lib.Config:
-    """The config of an earlier run, with overrides."""
+def read_config(
+    path: str | os.PathLike, overrides: dict[str, Any] | None = None, *, evaluate_as: str | None = None
+) -> config_lib.Config:
+    """The config of an earlier run, with overrides; `evaluate_as`: a config file of what to measure it on instead."""
     file = Path(path).expanduser() / "config.json"
     if not file.is_file():
         raise UserError(f"--workdir={path}: holds no run (no config.json); pretrain there first")
@@ -48,6 +50,8 @@ def read_config(path: str | os.PathLike, overrides: dict[str, Any] | None = None
         raw = json.loads(file.read_text())
     except json.JSONDecodeError as error:
         raise UserError(f"{file}: is damaged ({error}); start again with the run's --config") from error
+    if evaluate_as is not None:
+        config_lib.merge_evaluation(raw, evaluate_as)
     for key, value in (overrides or {}).items():
         config_lib.override(raw, key, value)
     return config_lib.parse(raw)

@@ -10,7 +10,7 @@ from ncl_jax import config, methods, negatives
 from ncl_jax.errors import UserError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-SHIPPED = sorted(str(path) for path in CONFIGS.glob("*.py"))
+SHIPPED = sorted(str(path) for folder in (CONFIGS, CONFIGS / "eval") for path in folder.glob("*.py"))
 
 
 def variants(path):

@@ -68,7 +68,7 @@ def test_a_run_leaves_what_it_promises(finished, config):
     results = json.loads((finished / "results.json").read_text())
     assert 0 <= results["linear_top1"] <= 1
     assert results["test_images"] == 128
-    assert sum(results["cue_conflict"][k] for k in ("shape", "texture", "other")) == pytest.approx(1)
+    assert sum(results["sets"]["cue_conflict"][k] for k in ("shape", "texture", "other")) == pytest.approx(1)
     logged = {name for row in rows(finished) for name in row}
     assert logged >= {
         *("loss", "chance_loss", "contrast_top1", "similarity_positive", "similarity_ns", "similarity_queue"),

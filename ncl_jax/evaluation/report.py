@@ -1,32 +1,32 @@
-"""Results as a table for the terminal and for Markdown."""
+"""Results as numbers with titles and units, and as a table for the terminal and for Markdown."""
 
 from collections.abc import Mapping
 from typing import Any
 
-# Names in results.json -> what a reader calls them, in the order of the table.
-_ROWS = (
-    ("knn_top1", "kNN top-1"),
-    ("linear_top1", "linear probe top-1"),
-    ("cue_conflict.shape", "decisions by shape"),
-    ("cue_conflict.texture", "decisions by texture"),
-    ("cue_conflict.other", "decisions by neither"),
-    ("cue_conflict.shape_bias", "shape bias"),
-)
+from ncl_jax.evaluation import sets
+from ncl_jax.evaluation.rows import Measure, Row
+from ncl_jax.evaluation.rows import measures as measures_of
+
+_ROWS = (Row("knn_top1", "kNN top-1"), Row("linear_top1", "linear probe top-1"))
+
+
+def measures(results: Mapping[str, Any]) -> list[Measure]:
+    """Every number of `results` that stands in a table, in its order."""
+    found = list(measures_of(results, _ROWS))
+    for name, result in results.get("sets", {}).items():
+        found += measures_of(result, sets.REGISTRY[result["kind"]].ROWS, name)
+    return found
 
 
 def table(results: Mapping[str, Any], *, markdown: bool = False) -> str:
-    """The measured rows of `results`; shares and accuracies in percent, the shape bias as the ratio that it is."""
-    rows = []
-    for path, title in _ROWS:
-        value: Any = results
-        for part in path.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        if value is not None:
-            rows.append((title, f"{value:.3f}" if path.endswith("shape_bias") else f"{100 * value:.1f} %"))
+    """The measures of `results`; shares and accuracies in percent, ratios as they are; then what was left out."""
+    rows = [(measure.title, str(measure)) for measure in measures(results)]
+    skipped = [f"left out: {name}: {reason}" for name, reason in results.get("skipped", {}).items()]
     if markdown:
-        return "\n".join(["| measure | value |", "|---|---:|", *(f"| {title} | {value} |" for title, value in rows)])
+        table = ["| measure | value |", "|---|---:|", *(f"| {title} | {value} |" for title, value in rows)]
+        return "\n".join([*table, *(f"\n{line}" for line in skipped)])
     left = max(len(title) for title, _ in rows)
     right = max(len(value) for _, value in rows)
     rule = "\u2500" * (left + right + 2)
     lines = [f"{title:<{left}}  {value:>{right}}" for title, value in rows]
-    return "\n".join([str(results.get("dataset", "results")), rule, *lines, rule])
+    return "\n".join([str(results.get("dataset", "results")), rule, *lines, rule, *skipped])

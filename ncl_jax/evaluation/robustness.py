@@ -6,7 +6,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jaxtyping import Float, Int
 
 from ncl_jax.errors import UserError
@@ -45,7 +47,8 @@ def evaluate_corruptions(
 
     `batches` (`image`, `label`, `id`, `mask`) are read once; every batch is corrupted in all ways by
     `corrupt(images, name, severity, ids) -> images`. With the same ids it must give the same images, so that the
-    result does not depend on the batches. Raises UserError where there is no image.
+    result does not depend on the batches. Each process brings its own images; the result counts those of all.
+    Raises UserError where there is no image.
     """
     ways = [(name, severity) for name in names for severity in severities]
     right, total = np.zeros(len(ways), np.int64), 0
@@ -56,6 +59,8 @@ def evaluate_corruptions(
         votes = [predict(corrupt(batch["image"], name, severity, batch["id"])) for name, severity in ways]
         for way, vote in enumerate(votes):
             right[way] += np.sum((np.argmax(np.asarray(vote), axis=1) == batch["label"]) & mask)
+    if jax.process_count() > 1:
+        right, total = (x.sum(axis=0) for x in multihost_utils.process_allgather((right, np.int64(total))))
     if not total:
         raise UserError("corruptions: the dataset gave no images; check its name and split")
     shares = (right / total).reshape(len(names), len(severities))

@@ -19,6 +19,14 @@ CATEGORIES: dict[str, list[str]] = json.loads(
 """The 16 entry-level categories, each with its ImageNet classes (WordNet ids)."""
 
 
+def covered(wnids: Sequence[str]) -> list[str]:
+    """The categories that at least one of the classes `wnids` belongs to; UserError where there is none."""
+    names = [name for name, members in CATEGORIES.items() if not set(members).isdisjoint(wnids)]
+    if not names:
+        raise UserError("shape bias: none of the dataset's classes belongs to the 16 categories; are they WordNet ids?")
+    return names
+
+
 def category_probabilities(
     probabilities: Float[np.ndarray, "n k"], wnids: Sequence[str]
 ) -> tuple[Float[np.ndarray, "n c"], list[str]]:
@@ -27,11 +35,9 @@ def category_probabilities(
     `wnids` names the classes of the columns. A category is covered when at least one of its classes is there.
     Raises UserError when none is.
     """
-    columns = {name: [wnids.index(wnid) for wnid in members if wnid in wnids] for name, members in CATEGORIES.items()}
-    covered = {name: index for name, index in columns.items() if index}
-    if not covered:
-        raise UserError("shape bias: none of the dataset's classes belongs to the 16 categories; are they WordNet ids?")
-    return np.stack([probabilities[:, index].mean(axis=1) for index in covered.values()], axis=1), list(covered)
+    names = covered(wnids)
+    columns = [[wnids.index(wnid) for wnid in CATEGORIES[name] if wnid in wnids] for name in names]
+    return np.stack([probabilities[:, index].mean(axis=1) for index in columns], axis=1), names
 
 
 def shape_bias(

@@ -29,7 +29,7 @@ def config(tmp_path_factory):
         "data.name": f"folder:{root}",
         "data.train_split": "train",
         "data.test_split": "test",
-        "evaluation.cue_conflict_split": "",
+        "evaluation.sets": {},
         "evaluation.knn_k": "5",
         "model.stem": "small",
     }
@@ -114,7 +114,7 @@ def test_a_moco_run_there_and_back(moco_file, config, tmp_path, capsys):
             "config.model.stem = 'medium': the checkpoint's is 'small'",
         ),
         (["convert", "absent.pth"], "absent.pth: cannot be read: No such file or directory"),
-        (["evaluate", "--torch=FILE", "--workdir=x"], "--torch and --config: give both"),
+        (["evaluate", "--torch=FILE", "--workdir=x"], "--torch: needs --config"),
         (["evaluate", "--stem=small", "--workdir=x"], "--stem: belongs to --torch"),
     ],
 )

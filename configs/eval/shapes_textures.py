@@ -1,0 +1,17 @@
+"""What the demo's encoder knows of `shapes_textures`: cue conflict, corruptions, few labels, how its features lie."""
+
+from ml_collections import ConfigDict
+
+VARIANTS = ()
+
+
+def get_config(variant: str | None = None) -> ConfigDict:
+    del variant
+    config = ConfigDict()
+    config.data = {"name": "shapes_textures", "train_split": "train", "test_split": "test", "image_size": 32}
+    config.evaluation = {
+        "knn_k": 50,
+        "resize": 32,
+        "sets": {"cue_conflict": {}, "corruptions": {}, "few_shot": {}, "feature_statistics": {}},
+    }
+    return config

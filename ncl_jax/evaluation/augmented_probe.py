@@ -1,0 +1,61 @@
+"""The paper's linear probe on a frozen encoder: random crops and flips of the training images (section 4.1)."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from ncl_jax import models, parallel
+from ncl_jax.augment.views import normalize
+from ncl_jax.config import Config
+from ncl_jax.data import prefetch, stream
+from ncl_jax.data.datasets import Dataset
+from ncl_jax.evaluation import linear_probe
+
+
+def fit(
+    config: Config, model: models.ResNet, variables: Mapping[str, Any], dataset: Dataset, mesh: Mesh
+) -> linear_probe.Probe:
+    """`linear_probe.fit_augmented` with what `config.evaluation` says of epochs, rate and batch."""
+    settings = config.evaluation
+    source = training_crops(config, dataset, batch=settings.probe_batch, mesh=mesh)
+
+    @jax.jit
+    def encode(variables: Mapping[str, Any], images: jax.Array, key: jax.Array) -> jax.Array:
+        return jnp.asarray(model.apply(variables, normalize(flip(key, images)), train=False))
+
+    keys = (jax.random.fold_in(jax.random.key(config.seed), step) for step in itertools.count())
+    with prefetch.Prefetch(source, parallel.batch_sharding(mesh)) as batches:
+        return linear_probe.fit_augmented(
+            lambda images: encode(variables, images, next(keys)),
+            (batch for batch, _ in batches),
+            num_classes=dataset.num_classes or 0,
+            epochs=settings.probe_epochs,
+            steps_per_epoch=source.steps_per_epoch,
+            learning_rate=settings.probe_learning_rate,
+            seed=config.seed,
+        )
+
+
+def training_crops(config: Config, dataset: Dataset, *, batch: int, mesh: Mesh) -> stream.CropStream:
+    """Batches of one crop an image, 8 to 100 % of its area, as supervised training takes them."""
+    return stream.CropStream(
+        dataset,
+        batch=max(mesh.size, batch // mesh.size * mesh.size),
+        image_size=config.data.image_size,
+        seed=config.seed,
+        process=stream.jax_process(),
+        crop_scale=(0.08, 1.0),
+        views=1,
+        shuffle_buffer=config.data.shuffle_buffer,
+        max_bad_share=config.data.max_bad_share,
+    )
+
+
+def flip(key: jax.Array, images: jax.Array) -> jax.Array:
+    """Each image mirrored or not, at random."""
+    flips = jax.random.bernoulli(key, 0.5, (len(images),))[:, None, None, None]
+    return jnp.where(flips, images[:, :, ::-1], images)

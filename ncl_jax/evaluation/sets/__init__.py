@@ -1,0 +1,71 @@
+"""What else is measured on a frozen encoder and its probe: each test set, analysis or transfer is a module here.
+
+To add one, write a module with
+
+* `Settings`: a frozen dataclass, the keys of `config.evaluation.sets.NAME`;
+* `check(subject, settings)`: look at what will be read, before hours are spent; UserError where it is not there;
+* `run(subject, settings) -> dict` of what goes to `results.json`: numbers, shares and accuracies in [0, 1];
+* `ROWS`: which of these numbers stand in tables and TensorBoard, under which title;
+
+and list it here. A set that `check` refuses is named and left out; it never stops the others.
+"""
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from ncl_jax import config
+from ncl_jax.errors import UserError
+from ncl_jax.evaluation.sets import (
+    categories,
+    corruptions,
+    cue_conflict,
+    domain,
+    feature_statistics,
+    few_shot,
+    transfer,
+)
+
+__all__ = ["REGISTRY", "available", "run"]
+
+REGISTRY: dict[str, ModuleType] = {
+    "domain": domain,
+    "corruptions": corruptions,
+    "cue_conflict": cue_conflict,
+    "categories": categories,
+    "few_shot": few_shot,
+    "transfer": transfer,
+    "feature_statistics": feature_statistics,
+}
+
+config.TEST_SETS.update({kind: module.Settings for kind, module in REGISTRY.items()})
+
+
+def _module(settings: Any) -> ModuleType:
+    return next(module for module in REGISTRY.values() if isinstance(settings, module.Settings))
+
+
+def kind_of(settings: Any) -> str:
+    """The name in REGISTRY."""
+    return next(kind for kind, module in REGISTRY.items() if module is _module(settings))
+
+
+def available(subject: Any, chosen: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The sets that can be measured, and why each of the others cannot."""
+    there, missing = {}, {}
+    for name, settings in chosen.items():
+        try:
+            _module(settings).check(subject, settings)
+            there[name] = settings
+        except UserError as error:
+            missing[name] = str(error)
+    return there, missing
+
+
+def run(subject: Any, chosen: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Results by name, each with its `kind`."""
+    results = {}
+    for name, settings in chosen.items():
+        subject.say(f"evaluating {name}")
+        results[name] = {"kind": kind_of(settings), **_module(settings).run(subject, settings)}
+    return results

@@ -1,0 +1,69 @@
+"""ImageNet-C: 15 (and 4 more) corruptions in 5 severities, computed from the test split or read as published."""
+
+import dataclasses
+import functools
+from typing import Any
+
+from ncl_jax.errors import UserError
+from ncl_jax.evaluation import corruptions, robustness
+from ncl_jax.evaluation.rows import Row
+from ncl_jax.schema import nearest, option
+
+ROWS = (
+    Row("mean", "{name}, mean"),
+    Row("mce", "{name}, mCE", " %"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    names: tuple[str, ...] = corruptions.NAMES
+    severities: tuple[int, ...] = corruptions.SEVERITIES
+    split: str = ""  # of the in-domain dataset, corrupted here; empty: its test split
+    dataset: str = ""  # a published set instead, with configs NAME_SEVERITY: imagenet2012_corrupted, cifar10_corrupted
+    seed: int = option(0, low=0)  # of the corruptions' chance
+
+
+def check(subject: Any, settings: Settings) -> None:
+    for name in settings.names:
+        if name not in corruptions.NAMES + corruptions.EXTRA_NAMES:
+            known = nearest(name, corruptions.NAMES + corruptions.EXTRA_NAMES)
+            raise UserError(f"config.evaluation.sets: corruption {name!r}: unknown; {known}")
+    for severity in settings.severities:
+        if severity not in corruptions.SEVERITIES:
+            raise UserError(f"config.evaluation.sets: severity {severity}: one of 1, 2, 3, 4, 5")
+    if settings.dataset:
+        for name, severity in ((n, s) for n in settings.names for s in settings.severities):
+            subject.open(f"{settings.dataset}/{name}_{severity}", settings.split or "test")
+    else:
+        subject.open(split=settings.split)
+
+
+def run(subject: Any, settings: Settings) -> dict[str, Any]:
+    if settings.dataset:
+        accuracy = {
+            name: [_stored(subject, settings, name, severity) for severity in settings.severities]
+            for name in settings.names
+        }
+    else:
+        accuracy = robustness.evaluate_corruptions(
+            subject.predict,
+            subject.batches(subject.open(split=settings.split)),
+            functools.partial(_corrupt, seed=settings.seed),
+            names=settings.names,
+            severities=settings.severities,
+        )
+    result = robustness.summarize_corruptions(
+        accuracy, num_classes=subject.num_classes, image_size=subject.config.data.image_size
+    )
+    return result | {"severities": list(settings.severities)}
+
+
+def _corrupt(images: Any, name: str, severity: int, ids: Any, *, seed: int) -> Any:
+    return corruptions.corrupt(images, ids, name=name, severity=severity, seed=seed)
+
+
+def _stored(subject: Any, settings: Settings, name: str, severity: int) -> float:
+    dataset = subject.open(f"{settings.dataset}/{name}_{severity}", settings.split or "test")
+    found = subject.features(dataset)
+    return subject.probe.accuracy(found["features"], found["label"])

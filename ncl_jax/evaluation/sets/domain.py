@@ -1,0 +1,68 @@
+"""Other depictions of some of the classes: ImageNet-Sketch, -R, -A, V2, Stylized, a texture version, any folder.
+
+Images of classes that the probe has not learnt are left out. `masked`: the answer is sought among the classes that the
+set has images of, as is usual for ImageNet-R and -A; `top1`: among all.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from ncl_jax.errors import UserError
+from ncl_jax.evaluation import class_accuracy, imagenet_classes, robustness
+from ncl_jax.evaluation.rows import Row
+
+ROWS = (
+    Row("top1", "{name}"),
+    Row("masked", "{name}, masked"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    dataset: str = ""  # a TFDS name or folder:PATH, classes named as those of the in-domain dataset; empty: that one
+    split: str = "test"
+    per_class: bool = False  # keep every class's accuracy and, for ImageNet's classes, its relation to WordNet
+
+
+def check(subject: Any, settings: Settings) -> None:
+    _columns(subject, subject.open(settings.dataset, settings.split))
+
+
+def run(subject: Any, settings: Settings) -> dict[str, Any]:
+    dataset = subject.open(settings.dataset, settings.split)
+    columns = _columns(subject, dataset)
+    found = subject.features(dataset)
+    probabilities, labels = subject.probe.predict(found["features"]), found["label"]
+    columns = np.where(np.isin(np.arange(len(columns)), labels), columns, -1)  # a list can name more than there is
+    scores = robustness.subset_accuracy(probabilities, labels, columns)
+    result: dict[str, Any] = {"top1": scores["unmasked"], "classes": scores["classes"], "images": scores["images"]}
+    if scores["classes"] < subject.num_classes:
+        result["masked"] = scores["masked"]
+    if settings.per_class:
+        truth = columns[labels]
+        result |= by_class(probabilities[truth >= 0], truth[truth >= 0], subject.train_set.class_names)
+    return result
+
+
+def by_class(probabilities: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> dict[str, Any]:
+    """Accuracy by class name and, of ImageNet's classes, its rank correlation with depth and siblings in WordNet."""
+    accuracy = class_accuracy.per_class(probabilities, labels)
+    result: dict[str, Any] = {
+        "per_class": {name: float(value) for name, value in zip(names, accuracy, strict=True) if np.isfinite(value)}
+    }
+    try:
+        hierarchy = imagenet_classes.hierarchy(names)
+    except UserError:  # classes of another dataset: no hierarchy is known
+        return result
+    correlation = class_accuracy.against_hierarchy(accuracy, hierarchy)
+    return result | {"wordnet_correlation": {k: v for k, v in correlation.items() if np.isfinite(v)}}
+
+
+def _columns(subject: Any, dataset: Any) -> np.ndarray:
+    """The probe's column of each class of the set: by name or, where neither has names, by number."""
+    known = subject.train_set
+    if not dataset.class_names and not known.class_names and dataset.num_classes == known.num_classes:
+        return np.arange(dataset.num_classes)
+    return robustness.class_map(dataset.class_names, known.class_names)

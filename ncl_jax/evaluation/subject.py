@@ -1,0 +1,143 @@
+"""What is evaluated: a frozen encoder, its features of any split, and one probe trained on clean in-domain images."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, UInt8
+
+from ncl_jax import models, parallel, state
+from ncl_jax.augment.views import normalize
+from ncl_jax.config import Config
+from ncl_jax.data import datasets, stream
+from ncl_jax.evaluation import augmented_probe, features, knn, linear_probe
+
+Variables = Mapping[str, Any]
+Features = dict[str, np.ndarray]  # of `features.extract`
+
+
+class Encoder:
+    """Frozen features of uint8 images, compiled once for all splits and variables."""
+
+    def __init__(self, config: Config, mesh: Mesh, model: models.ResNet | None = None) -> None:
+        self.config, self.mesh = config, mesh
+        self.model = model = model or models.encoder(config.model)
+        self.batch = -(-config.evaluation.batch // mesh.size) * mesh.size
+
+        def encode(variables: Variables, images: UInt8[Array, "b s s 3"]) -> Float[Array, "b d"]:
+            return jnp.asarray(model.apply(variables, normalize(images), train=False))
+
+        self.encode = jax.jit(encode)
+        self.classify = jax.jit(lambda variables, probe, images: _probabilities(encode(variables, images), probe))
+
+
+class Subject:
+    """An encoder with the variables of one moment. Features and the probe are made when first asked for.
+
+    Attributes:
+      config: says which dataset is in domain (`data`) and how things are measured (`evaluation`).
+      variables: `params` and `batch_stats` of the backbone.
+      current: the whole state of the run that they come from; None for a checkpoint of another framework.
+      folder: where figures go; None: nowhere.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        variables: Variables,
+        *,
+        current: state.TrainState | None = None,
+        folder: Path | None = None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.encoder, self.variables, self.current, self.folder, self.say = encoder, variables, current, folder, say
+        self.config, self.model, self.mesh = encoder.config, encoder.model, encoder.mesh
+
+    def open(self, name: str = "", split: str = "") -> datasets.Dataset:
+        """The handle of a labelled split; the in-domain dataset and its test split by default. Raises UserError."""
+        data = self.config.data
+        dataset = datasets.open_dataset(name or data.name, split or data.test_split, data_dir=data.data_dir)
+        return dataset.need_labels()
+
+    def batches(self, dataset: datasets.Dataset) -> Iterator[dict[str, np.ndarray]]:
+        """This process's part of every image once, in order: `stream.eval_batches`."""
+        return stream.eval_batches(
+            dataset,
+            batch=self.encoder.batch,
+            size=self.config.data.image_size,
+            resize=self.config.evaluation.resize,
+        )
+
+    def features(self, dataset: datasets.Dataset) -> Features:
+        """`features` float32 [n d], `label` and other integer fields [n] of every image, on every process."""
+        return features.extract(
+            lambda images: self.encoder.encode(self.variables, images),
+            self.batches(dataset),
+            sharding=parallel.batch_sharding(self.mesh),
+        )
+
+    @functools.cached_property
+    def train_set(self) -> datasets.Dataset:
+        """The labelled images that kNN and probe learn from."""
+        return self.open(split=self.config.evaluation.train_split or self.config.data.train_split)
+
+    @functools.cached_property
+    def num_classes(self) -> int:
+        return self.train_set.num_classes or 0
+
+    @functools.cached_property
+    def train(self) -> Features:
+        self.say(f"extracting features of {self.train_set.name}, {self.train_set.split}")
+        return self.features(self.train_set)
+
+    @functools.cached_property
+    def test(self) -> Features:
+        return self.features(self.open())
+
+    @functools.cached_property
+    def probe(self) -> linear_probe.Probe:
+        """On the stored features, or as the paper does on crops and flips of the training images."""
+        train = self.train if self.config.evaluation.probe == "features" else None
+        self.say("training the linear probe")
+        if train is None:
+            return augmented_probe.fit(self.config, self.model, self.variables, self.train_set, self.mesh)
+        return linear_probe.fit(train["features"], train["label"], num_classes=self.num_classes, seed=self.config.seed)
+
+    def knn(self) -> float:
+        """kNN top-1 in [0, 1] on the test split."""
+        settings = self.config.evaluation
+        return knn.accuracy(
+            self.train,
+            self.test,
+            num_classes=self.num_classes,
+            k=settings.knn_k,
+            temperature=settings.knn_temperature,
+        )
+
+    def linear(self) -> float:
+        """Top-1 in [0, 1] of the probe on the test split."""
+        return self.probe.accuracy(self.test["features"], self.test["label"])
+
+    @functools.cached_property
+    def _local(self) -> tuple[Any, Any, Any]:
+        """Variables and probe on this process's own devices, and how a batch lies over these."""
+        mesh = parallel.data_mesh(jax.local_devices())
+        probe = {name: getattr(self.probe, name) for name in ("kernel", "bias", "mean", "scale")}
+        whole = parallel.replicated(mesh)
+        variables = jax.tree.map(parallel.local_value, self.variables)
+        return jax.device_put(variables, whole), jax.device_put(probe, whole), parallel.batch_sharding(mesh)
+
+    def predict(self, images: UInt8[Any, "b s s 3"]) -> Float[Array, "b c"]:
+        """Class probabilities of images of this process: no other process takes part, nothing waits for the result."""
+        variables, probe, split = self._local
+        return self.encoder.classify(variables, probe, jax.device_put(images, split))
+
+
+def _probabilities(features: Float[Array, "b d"], probe: Mapping[str, Any]) -> Float[Array, "b c"]:
+    scores = jnp.matmul((features - probe["mean"][None]) / probe["scale"][None], probe["kernel"], precision="highest")
+    return jax.nn.softmax(scores + probe["bias"][None])
