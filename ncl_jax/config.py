@@ -47,6 +47,7 @@ class Augment:
     crop_scale: tuple[float, float] | None = option(None, above=0.0, high=1.0)  # share of the image's area
     jitter_strength: float = option(1.0, low=0.0)  # multiplies the recipe's colour-jitter ranges
     blur_probability: float | None = option(None, low=0.0, high=1.0)
+    seam_shift: int = option(0, low=0)  # pixels; above 0 both views get the seams of patch negatives, and stay readable
 
 
 @dataclasses.dataclass(frozen=True)

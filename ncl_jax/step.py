@@ -13,6 +13,7 @@ from ncl_jax import negatives, online_probe, optim, parallel
 from ncl_jax.augment import views as views_lib
 from ncl_jax.config import Config
 from ncl_jax.methods import Method, contract, micro_batches
+from ncl_jax.negatives import patch
 from ncl_jax.state import TrainState
 
 Batch = Mapping[str, Any]
@@ -34,6 +35,10 @@ def make_views(config: Config, key: Key[Array, ""], batch: Batch) -> dict[str, A
         "query_keys": query_keys,
     }
     non_semantic = negatives.generate(negatives_key, views, config.negatives, query_recipe)
+    if config.augment.seam_shift:  # after the negatives, which are made of whole views
+        seams = {"patch_size": patch.scaled_sides(config.data.image_size), "shift": config.augment.seam_shift}
+        for name, seam_key in zip(("query", "key"), jax.random.split(jax.random.fold_in(key, 3)), strict=True):
+            views[name] = patch.with_seams(seam_key, views[name], **seams)
     return {
         "query": views["query"],
         "key": views["key"],

@@ -87,23 +87,44 @@ def patch_negatives(
     return _generate(key, images, jnp.asarray(patch_size), grid=grid, num=num, rotate=rotate, flip=flip)
 
 
-@functools.partial(jax.jit, static_argnames=("grid", "num", "rotate", "flip"))
-def _generate(key, images, patch_size, *, grid, num, rotate, flip):
+def with_seams(
+    key: Key[Array, ""], images: Float[Array, "b h w c"], *, patch_size: tuple[int, int], shift: int
+) -> Float[Array, "b h w c"]:
+    """Images with the seams of patch negatives and their own meaning: each patch stays at its place, within `shift`.
+
+    Cut into a grid as `patch_negatives` cuts; the cell shows what lies up to `shift` pixels beside it, along either
+    axis. Put into the views, such seams no longer tell negatives from positives (`config.augment.seam_shift`).
+    """
+    grid = -(-max(images.shape[1:3]) // patch_size[0])
+    patches = jnp.asarray(patch_size)
+    return _generate(key, images, patches, grid=grid, num=1, rotate=False, flip=False, shift=shift)[:, 0]
+
+
+@functools.partial(jax.jit, static_argnames=("grid", "num", "rotate", "flip", "shift"))
+def _generate(key, images, patch_size, *, grid, num, rotate, flip, shift=None):
     def of_image(index, image):
         keys = jax.random.split(jax.random.fold_in(key, index), num)
-        return jax.vmap(lambda k: _tile(k, image, patch_size, grid, rotate, flip))(keys)
+        return jax.vmap(lambda k: _tile(k, image, patch_size, grid, rotate, flip, shift))(keys)
 
     return jax.vmap(of_image)(jnp.arange(len(images)), images)
 
 
-def _tile(key, image, patch_size, grid, rotate, flip):
-    """One tiling `[h w c]` of one image: a single gather by source pixel. `grid`: most cells along a side."""
+def _tile(key, image, patch_size, grid, rotate, flip, shift):
+    """One tiling `[h w c]` of one image: a single gather by source pixel.
+
+    `grid`: most cells along a side. `shift`: how far a patch may come from its cell, in pixels; None: from anywhere.
+    """
     height, width, channels = image.shape
     # One draw for everything: chance is most of the cost of compiling and a good part of running this.
     chance = jax.random.uniform(key, (1 + grid * grid * (2 + rotate + flip),))
     side = patch_size[0] + _below(patch_size[1] - patch_size[0] + 1, chance[0])
     cells = chance[1:].reshape(-1, grid, grid)
-    offset_y, offset_x = _below(height - side + 1, cells[0]), _below(width - side + 1, cells[1])
+    if shift is None:
+        offset_y, offset_x = _below(height - side + 1, cells[0]), _below(width - side + 1, cells[1])
+    else:
+        place = side * jnp.arange(grid)
+        offset_y = place[:, None] - shift + _below(2 * shift + 1, cells[0])
+        offset_x = place[None, :] - shift + _below(2 * shift + 1, cells[1])
 
     # Where each pixel lies: its cell along each axis, and its place (v, u) inside the patch.
     cell_y, v = jnp.divmod(jnp.arange(height), side)
@@ -119,7 +140,10 @@ def _tile(key, image, patch_size, grid, rotate, flip):
             jnp.select([turns == 0, turns == 1, turns == 2], [v, u, side - 1 - v], side - 1 - u),
             jnp.select([turns == 0, turns == 1, turns == 2], [u, side - 1 - v, side - 1 - u], v),
         )
-    source = (offset_y[cell_y][:, cell_x] + v) * width + offset_x[cell_y][:, cell_x] + u
+    y, x = offset_y[cell_y][:, cell_x] + v, offset_x[cell_y][:, cell_x] + u
+    if shift is not None:
+        y, x = jnp.clip(y, 0, height - 1), jnp.clip(x, 0, width - 1)
+    source = y * width + x
     return jnp.take(image.reshape(-1, channels), source.reshape(-1), axis=0, mode="clip").reshape(image.shape)
 
 

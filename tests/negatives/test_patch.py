@@ -7,6 +7,7 @@ import pytest
 
 from ncl_jax.errors import UserError
 from ncl_jax.negatives import patch_negatives
+from ncl_jax.negatives.patch import with_seams
 
 SIDE = 32
 
@@ -105,6 +106,18 @@ def test_turns_and_mirrors_keep_the_tile_and_reach_all_orientations():
             assert len(matches) == 1
             seen.add(matches[0])
     assert seen == set(turns)
+
+
+@pytest.mark.parametrize("shift", [0, 1, 3])
+def test_seams_keep_every_patch_near_its_place(shift):
+    """Cells of 5 pixels, the last ones cut; without a shift nothing moves, with one all distances up to it occur."""
+    images = coordinates(40)
+    seamed = np.asarray(with_seams(jax.random.key(0), images, patch_size=(5, 5), shift=shift))
+    moved = (seamed - images)[..., :2]
+    assert set(np.unique(moved)) == set(range(-shift, shift + 1))
+    assert (seamed[..., 2] == images[..., 2]).all()
+    inner = moved[:, :30, :30].reshape(40, 6, 5, 6, 5, 2)[:, 1:-1, :, 1:-1]  # away from the border whole patches move
+    assert (inner == inner[:, :, :1, :, :1]).all()
 
 
 @pytest.mark.parametrize(
