@@ -6,17 +6,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
-from ncl_jax import negatives
+from ncl_jax import negatives, pictures
 from ncl_jax.augment import views as views_lib
 from ncl_jax.config import Config
 from ncl_jax.data import stream
 from ncl_jax.errors import UserError
 from ncl_jax.step import make_views
-
-_TILE = 112  # least side in pixels at which a tile is drawn
-_GAP, _HEADER = 6, 24
 
 
 def write(config: Config, path: Path | str, *, rows: int = 6) -> None:
@@ -42,21 +38,4 @@ def write(config: Config, path: Path | str, *, rows: int = 6) -> None:
     titles = ["query", "key"]
     titles += [f"{kind}, alpha {s.alpha:g}" for kind, s in config.negatives.items() for _ in range(s.num)]
     tiles = [np.asarray(views_lib.denormalize(column)) for column in columns]
-    grid(tiles, titles).save(path)
-
-
-def grid(columns: list[np.ndarray], titles: list[str]) -> Image.Image:
-    """A titled column per array `[rows h w 3]`, uint8 or float in [0, 1]; small images are enlarged by whole pixels."""
-    side = columns[0].shape[1]
-    zoom = max(1, -(-_TILE // side))
-    step = side * zoom + _GAP
-    sheet = Image.new("RGB", (len(columns) * step + _GAP, len(columns[0]) * step + _HEADER + _GAP), "white")
-    font = ImageFont.load_default(13)
-    for x, (column, title) in enumerate(zip(columns, titles, strict=True)):
-        ImageDraw.Draw(sheet).text((_GAP + x * step, 5), title, "black", font)
-        if column.dtype != np.uint8:
-            column = np.round(np.clip(column, 0, 1) * 255).astype(np.uint8)
-        for y, tile in enumerate(column):
-            big = Image.fromarray(tile).resize((side * zoom, side * zoom), Image.Resampling.NEAREST)
-            sheet.paste(big, (_GAP + x * step, _HEADER + y * step))
-    return sheet
+    pictures.grid(tiles, titles).save(path)
