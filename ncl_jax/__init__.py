@@ -1,3 +1,23 @@
 """Contrastive pretraining that does not lean on texture, in JAX (NeurIPS 2021, arXiv 2110.14189)."""
 
+from collections.abc import Mapping
+from typing import Any
+
 __version__ = "0.1.0"
+
+
+def load_config(path: str, overrides: Mapping[str, Any] | None = None):
+    """`ncl_jax.config.load`, with every method, negative and test set known: the config of `configs/NAME.py[:variant]`.
+
+    `overrides` maps dotted keys to values, as `--config.KEY=VALUE` does. Raises `ncl_jax.errors.UserError`.
+    """
+    from ncl_jax import config
+
+    register()
+    return config.load(path, overrides)
+
+
+def register() -> None:
+    """Methods, negatives and test sets bring their settings when they are imported."""
+    from ncl_jax import methods, negatives  # noqa: F401
+    from ncl_jax.evaluation import sets  # noqa: F401

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+import ncl_jax
 from ncl_jax.errors import UserError
 
 _ABOUT = "Contrastive pretraining that does not lean on texture."
@@ -114,17 +115,8 @@ def _overrides(arguments: Sequence[str]) -> dict[str, str]:
 # The commands import what they need when they run: `--help` and errors come at once.
 
 
-def _register() -> None:
-    """Methods, negatives and test sets bring their settings when they are imported."""
-    from ncl_jax import methods, negatives  # noqa: F401
-    from ncl_jax.evaluation import sets  # noqa: F401
-
-
 def _load(arguments: argparse.Namespace, overrides: dict[str, str]):
-    from ncl_jax import config
-
-    _register()
-    return config.load(arguments.config, overrides)
+    return ncl_jax.load_config(arguments.config, overrides)
 
 
 def _pretrain(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
@@ -145,7 +137,7 @@ def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     from ncl_jax import workdir
     from ncl_jax.evaluation import protocol
 
-    _register()
+    ncl_jax.register()
     if arguments.torch:
         config = _load(arguments, overrides)
         protocol.evaluate_torch(config, arguments.torch, arguments.workdir, stem=arguments.stem)
@@ -180,7 +172,7 @@ def _convert(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         raise UserError(f"--config.{next(iter(overrides))}: needs --config, the run that is to go on from INPUT")
     if arguments.config and not arguments.output:
         raise UserError("--config: needs OUTPUT, the workdir of the run that is to go on from INPUT")
-    _register()
+    ncl_jax.register()
     config = _load(arguments, overrides) if arguments.config else None
     from ncl_jax.convert import command
 

@@ -21,8 +21,9 @@ from pathlib import Path
 import jax
 import pytest
 
-from ncl_jax.evaluation import sets  # noqa: F401  (these three bring their settings)
+import ncl_jax
 
+ncl_jax.register()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

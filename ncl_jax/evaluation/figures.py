@@ -43,6 +43,22 @@ def shape_bias_by_category(rows: Mapping[str, Mapping[str, Mapping[str, float]]]
     return _save(figure, axes, path)
 
 
+def corruption_severities(results: Mapping[str, Mapping[str, Any]], path: str | Path) -> Path:
+    """Top-1 over the severity, one line for each model: the mean of its corruptions, and faintly each of them.
+
+    `results`: model name -> result of the set `corruptions` (`per_severity`, `severities`).
+    """
+    figure, (axes,) = _figure(1, 1, (6, 4))
+    for index, (model, result) in enumerate(results.items()):
+        rows = 100 * np.array(list(result["per_severity"].values()))
+        for row in rows:
+            axes.plot(result["severities"], row, color=f"C{index}", linewidth=0.6, alpha=0.35)
+        axes.plot(result["severities"], rows.mean(axis=0), "o-", color=f"C{index}", label=model)
+    first = next(iter(results.values()))
+    axes.set(xlabel="severity", ylabel="top-1 (%)", xticks=first["severities"], ylim=(0, None))
+    return _save(figure, axes, path)
+
+
 def class_changes(changes: Sequence[tuple[str, float, float, float]], path: str | Path, *, most: int = 12) -> Path:
     """The classes that gain and lose most (`class_accuracy.changes`), in percentage points."""
     shown = list(changes) if len(changes) <= 2 * most else [*changes[:most], *changes[-most:]]

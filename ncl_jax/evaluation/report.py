@@ -1,8 +1,11 @@
 """Results as numbers with titles and units, and as a table for the terminal and for Markdown."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from ncl_jax.errors import UserError
 from ncl_jax.evaluation import sets
 from ncl_jax.evaluation.rows import Measure, Row
 from ncl_jax.evaluation.rows import measures as measures_of
@@ -30,3 +33,22 @@ def table(results: Mapping[str, Any], *, markdown: bool = False) -> str:
     rule = "\u2500" * (left + right + 2)
     lines = [f"{title:<{left}}  {value:>{right}}" for title, value in rows]
     return "\n".join([str(results.get("dataset", "results")), rule, *lines, rule, *skipped])
+
+
+def read(folder: str | Path, name: str = "") -> dict[str, Any]:
+    """`results.json` of a workdir, or `results_NAME.json` of its evaluation by `configs/eval/NAME.py`."""
+    file = Path(folder).expanduser() / (f"results_{name}.json" if name else "results.json")
+    try:
+        return json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{file}: no such file; pretrain or evaluate there first") from error
+
+
+def comparison(folders: Mapping[str, str | Path], name: str = "") -> str:
+    """A Markdown table with a column for each workdir, by its title: the measures that all of them have."""
+    columns = {title: {m.key: m for m in measures(read(folder, name))} for title, folder in folders.items()}
+    first, *others = columns.values()
+    shared = [key for key in first if all(key in column for column in others)]
+    head = ["| measure | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
+    rows = [f"| {first[key].title} | {' | '.join(str(column[key]) for column in columns.values())} |" for key in shared]
+    return "\n".join(head + rows)
