@@ -8,6 +8,7 @@ The file's `get_config(variant)` returns a dict. `overrides` hold dotted keys of
 is two kinds of runs; a section as a value replaces that section. The other keys are those of `Study`.
 """
 
+import copy
 import dataclasses
 import re
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ class Variant:
     config: str = ""  # another base; ":VARIANT" is one of the study's own base
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     label: str = ""  # in tables; empty: its name
+    against: str = ""  # the variant that it is compared with; empty: the study's baseline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +68,10 @@ class Plan:
 
     def config(self, variant: str, seed: int) -> Config:
         return dataclasses.replace(self.configs[variant], seed=seed)
+
+    def against(self, variant: str) -> str:
+        """What a variant is compared with; itself, where with nothing."""
+        return self.study.variants[variant].against or self.baseline
 
     def label(self, variant: str) -> str:
         return self.study.variants[variant].label or variant
@@ -131,7 +137,7 @@ def _config(study: Study, name: str, file: Path, of_runs: Mapping[str, Any]) -> 
             config_lib.merge_evaluation(raw, _find(study.evaluate, file))
         keys = {"checkpoint.keep": 1, **study.overrides, **variant.overrides, **of_runs}
         for key, value in keys.items():
-            config_lib.override(raw, key, value)
+            config_lib.override(raw, key, copy.deepcopy(value))  # files share sections between variants
         return config_lib.parse(raw)
     except UserError as error:
         raise UserError(f"variant {name}: {error}") from error
@@ -153,6 +159,7 @@ def _check(study: Study, configs: Mapping[str, Config]) -> None:
     if not study.seeds or len(set(study.seeds)) < len(study.seeds):
         raise UserError(f"config.seeds = {study.seeds!r}: give different seeds, at least one")
     mentioned = [("baseline", [study.baseline] if study.baseline else []), ("published.rows", study.published.rows)]
+    mentioned += [(f"variants.{name}.against", [v.against]) for name, v in study.variants.items() if v.against]
     for key, names in [*mentioned, *((f"sweeps.{axis}", values) for axis, values in study.sweeps.items())]:
         for name in names:
             if name not in configs:

@@ -1,9 +1,10 @@
 """All that the runs of a study have given so far, as one JSON document from which every table and figure is made.
 
-Document: `study`, `title`, `about`, `command`, `date`, `baseline`, `confidence`, `seeds`, `machines`, `seconds` of
-computing, `variants` (name -> `label`, `differs`: lines), `sweeps`, `measures` (`key`, `title`, `unit`), `runs`
-(`variant`, `seed`, `status`, `error`, `seconds`, `machine`, `results`, `curves`), `table` (a row per variant and
-measure: `values` by seed, `mean`, `std`, `difference`) and `published` (the same key -> variant -> `mean`, `std`).
+Document: `study`, `title`, `about`, `command`, `date`, `baseline`, `confidence`, `seeds`, `machines`, `versions`,
+`seconds` of computing, `variants` (name -> `label`, `against`, `differs`: lines, `config`), `sweeps`, `measures`
+(`key`, `title`, `unit`), `runs` (`variant`, `seed`, `status`, `error`, `seconds`, `machine`, `results`, `training`,
+`curves`), `table` (a row per variant and measure: `values` by seed, `mean`, `std`, `difference`) and `published`
+(measure -> variant -> `mean`, `std`, `source`).
 Shares are in [0, 1], and None stands for what is not a finite number.
 """
 
@@ -156,10 +157,11 @@ def _values(found: list[dict[str, Any]]) -> tuple[list[Measure], dict[str, dict[
 
 def _cell(plan: Plan, variant: str, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
     own = values.get(variant, {}).get(key, {})
-    base = values.get(plan.baseline, {}).get(key, {})
+    against = plan.against(variant)
+    base = values.get(against, {}).get(key, {})
     mean, deviation = statistics.mean_and_deviation([*own.values()]) if own else (None, None)
     difference = None
-    if variant != plan.baseline:
+    if variant != against:
         difference = statistics.difference(own, base, confidence=plan.study.confidence)
     return {
         "variant": variant,
@@ -172,15 +174,16 @@ def _cell(plan: Plan, variant: str, key: str, values: Mapping[str, Any]) -> dict
 
 
 def _variants(plan: Plan) -> dict[str, Any]:
-    """Labels, and in which settings each differs from the baseline."""
-    base = config_lib.to_dict(plan.configs[plan.baseline])
+    """Labels, what each is compared with, in which settings it differs from that, and all settings."""
+    configs = {name: config_lib.to_dict(config) for name, config in plan.configs.items()}
     return {
         name: {
             "label": plan.label(name),
-            "differs": config_lib.difference(base, config_lib.to_dict(config)) if name != plan.baseline else [],
-            "config": config_lib.to_dict(config),
+            "against": plan.against(name),
+            "differs": config_lib.difference(configs[plan.against(name)], config),
+            "config": config,
         }
-        for name, config in plan.configs.items()
+        for name, config in configs.items()
     }
 
 

@@ -101,24 +101,34 @@ def means(document: Document) -> list[list[str]]:
 
 
 def differences(document: Document) -> list[list[str]]:
-    """A row per variant but the baseline: the difference to it of every measure."""
+    """A row per variant that is compared with another: the difference of every measure."""
     table, measures = cells(document), document["measures"]
     rows = [["", *map(_points, measures)]]
     for name in begun(document):
-        if name != document["baseline"]:
+        variant = document["variants"][name]
+        if name != variant["against"]:
             shown = [difference(table[name, m["key"]]["difference"], m["unit"]) for m in measures]
-            rows.append([document["variants"][name]["label"], *shown])
+            several = len(_bases(document)) > 1
+            to = f" - {document['variants'][variant['against']]['label']}" if several else ""
+            rows.append([variant["label"] + to, *shown])
     return rows if len(rows) > 1 else []
 
 
 def about_differences(document: Document) -> str:
     paired = [cell["difference"]["paired"] for cell in document["table"] if cell["difference"]]
     how = "paired by seed" if all(paired) else "paired by seed where two or more seeds match, else Welch's"
+    bases = _bases(document)
+    to = f" to {document['variants'][bases[0]]['label']}" if len(bases) == 1 else ""
     return (
-        f"Difference to {document['variants'][document['baseline']]['label']} with its "
+        f"Difference{to} with its "
         f"{100 * document['confidence']:g} % interval of Student's t, {how}; bold where it leaves out zero. "
         "Each interval stands alone: of many, some leave out zero by chance."
     )
+
+
+def _bases(document: Document) -> list[str]:
+    """What variants are compared with, in order."""
+    return list(dict.fromkeys(v["against"] for name, v in document["variants"].items() if v["against"] != name))
 
 
 def about_runs(document: Document) -> str:
