@@ -27,10 +27,10 @@ from ncl_jax.study.plan import Plan
 
 # Of the last line of the training log: what shows whether the negatives were solved, and whether all collapsed.
 _TRAINING = (
-    Row("similarity_positive", "training: cosine to the positive", ""),
-    Row("similarity_ns", "training: cosine to the negatives", ""),
-    Row("feature_std", "training: feature std", ""),
-    Row("effective_rank", "training: effective rank of the embeddings", ""),
+    Row("similarity_positive", "cosine to the positive", ""),
+    Row("similarity_ns", "cosine to the negatives", ""),
+    Row("feature_std", "std of the embeddings", ""),
+    Row("effective_rank", "effective rank of the embeddings", ""),
 )
 _CURVES = ("loss", "chance_loss", "similarity_ns", "effective_rank", "knn_top1")
 _POINTS = 60  # of a curve in the document

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 Document = Mapping[str, Any]
+ABOUT_TRAINING = "At the end of training, of the batches of the last line of the log"
 
 
 def number(value: float | None, unit: str, *, signed: bool = False, like: float | None = None) -> str:
@@ -82,9 +83,14 @@ def left_out(document: Document) -> list[str]:
     return sorted(lines)
 
 
-def means(document: Document) -> list[list[str]]:
+def measured(document: Document, *, training: bool = False) -> list[Mapping[str, str]]:
+    """The measures of the evaluation or, instead, of the last line of the training log."""
+    return [m for m in document["measures"] if m["key"].startswith("training/") == training]
+
+
+def means(document: Document, *, training: bool = False) -> list[list[str]]:
     """A row per variant: label, seeds, mean ± standard deviation of every measure; then rows of published figures."""
-    table, measures = cells(document), document["measures"]
+    table, measures = cells(document), measured(document, training=training)
     rows = [["", "seeds", *map(heading, measures)]]
     for name in begun(document):
         found = [table[name, m["key"]] for m in measures]
@@ -102,7 +108,7 @@ def means(document: Document) -> list[list[str]]:
 
 def differences(document: Document) -> list[list[str]]:
     """A row per variant that is compared with another: the difference of every measure."""
-    table, measures = cells(document), document["measures"]
+    table, measures = cells(document), measured(document)
     rows = [["", *map(_points, measures)]]
     for name in begun(document):
         variant = document["variants"][name]
@@ -150,6 +156,8 @@ def markdown(document: Document) -> str:
     compared = differences(document)
     if compared:
         parts += [about_differences(document), _markdown(compared)]
+    if measured(document, training=True):
+        parts += [f"{ABOUT_TRAINING}:", _markdown(means(document, training=True))]
     for title, lines in (("Failed", failures(document)), ("Left out", left_out(document))):
         if lines:
             parts.append(f"{title}:\n\n" + "\n".join(f"- {line}" for line in lines))
