@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import pathlib
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -59,6 +60,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--torch", metavar="FILE", help="what `convert` reads: evaluate this, on the data of --config")
     sub.add_argument("--config", help="on what and how, configs/eval/NAME.py (default: as the run's own config says)")
     sub.add_argument("--stem", help="with --torch: medium or small, how a 3x3 first convolution is used")
+
+    sub = command("study", _study, "run variants x seeds of a study, or go on with it, and compare them")
+    sub.add_argument("--config", required=True, help="configs/study/NAME.py or configs/study/NAME.py:VARIANT")
+    sub.add_argument("--workdir", required=True, help="folder of the study; the same one again goes on with it")
+    sub.add_argument("--only", default="", help="comma-separated variants (default: all)")
+    sub.add_argument("--report", action="store_true", help="run nothing: write tables and report of what is there")
+    sub.add_argument("--export", metavar="FOLDER", help="also copy the tables there, e.g. configs/study/results/NAME")
 
     sub = command("textures", _textures, "build the texture version of a dataset, or go on with it")
     sub.add_argument("--dataset", required=True, help="a TFDS name, a built-in one, or folder:PATH")
@@ -145,6 +153,25 @@ def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         config = workdir.read_config(arguments.workdir, overrides, evaluate_as=arguments.config)
         name = pathlib.Path(arguments.config.partition(":")[0]).stem if arguments.config else ""
         protocol.evaluate_workdir(config, arguments.workdir, name=name)
+
+
+def _study(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    _register()
+    from ncl_jax.study import plan
+
+    chosen = plan.load(arguments.config, overrides)
+    from ncl_jax.study import command
+
+    flags = [f"--config={arguments.config}", f"--workdir={arguments.workdir}"]
+    flags += [f"--config.{key}={value}" for key, value in overrides.items()]
+    command.run(
+        chosen,
+        arguments.workdir,
+        only=tuple(name for name in arguments.only.split(",") if name),
+        report=arguments.report,
+        export=arguments.export,
+        command=shlex.join(["ncl-jax", "study", *flags]),
+    )
 
 
 def _textures(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:

@@ -33,17 +33,23 @@ def pretrain(config: Config, folder: str, *, profile: bool = False) -> dict[str,
     Raises:
       UserError: bad input, before any compute is spent; or a loss that is no longer finite.
     """
+    mesh, data, encoder = prepare(config)
+    with workdir.claim(folder, config) as run_dir:
+        finished = _train(config, run_dir, data, mesh, encoder, profile=profile)
+        if finished is None:
+            return None
+        return protocol.evaluate_run(encoder, run_dir, finished)
+
+
+def prepare(config: Config) -> tuple[Mesh, datasets.Dataset, protocol.Encoder]:
+    """Open all that a run reads and check that it fits, before any compute; UserError where it does not."""
     mesh = parallel.data_mesh()
     parallel.check_batch(config.batch, mesh, config.optim.accumulate)
     data = stream.open_train(config).need_batch(config.batch)
     feed.check(config, data, mesh)
     encoder = protocol.Encoder(config, mesh)
     protocol.check(protocol.Subject(encoder, {}, say=protocol.speaker()))
-    with workdir.claim(folder, config) as run_dir:
-        finished = _train(config, run_dir, data, mesh, encoder, profile=profile)
-        if finished is None:
-            return None
-        return protocol.evaluate_run(encoder, run_dir, finished)
+    return mesh, data, encoder
 
 
 def _train(
@@ -222,8 +228,10 @@ def _sigterm() -> Iterator[list[bool]]:
     except ValueError:  # not the main thread (a notebook's worker, a test): signals are not ours there
         yield came
         return
-    yield came
-    signal.signal(signal.SIGTERM, before)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _agree_to_stop(came: list[bool], done: int) -> bool:

@@ -34,7 +34,7 @@ def claim(path: str | os.PathLike, config: config_lib.Config) -> Iterator[Path]:
         raise UserError(f"--workdir={folder}: cannot be written: {error.strerror}") from error
     with lock:
         _lock(lock, folder)
-        _check_same(folder, config)
+        check_same(folder, config)
         write_json(folder / "config.json", config_lib.to_dict(config))
         yield folder
 
@@ -58,9 +58,14 @@ def read_config(
 
 
 def write_json(path: Path, value: Any) -> None:
+    """`write_text` of the value as JSON."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
     """Whole or not at all: written beside, then renamed."""
     partial = path.with_name(path.name + ".tmp")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 
@@ -77,7 +82,8 @@ def _lock(file: Any, folder: Path) -> None:
         ) from None
 
 
-def _check_same(folder: Path, config: config_lib.Config) -> None:
+def check_same(folder: Path, config: config_lib.Config) -> None:
+    """UserError where the folder holds a run that learns something else."""
     if not (folder / "config.json").exists():
         return
     old = read_config(folder)

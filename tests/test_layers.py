@@ -39,7 +39,8 @@ FLOORS = {
     "feed": 3,
     "train": 4,
     "benchmark": 4,
-    "main": 5,
+    "study": 5,
+    "main": 6,
 }
 # Outside package -> where alone it may be imported.
 HOMES = {

@@ -1,0 +1,103 @@
+"""What governs the effect of negatives on `shapes_textures`: one setting at a time around `patch`, three seeds each.
+
+Settings that change the plain method too (queue, capacity, augmentation, epochs) come in pairs, with and without
+negatives, and the pair is compared. All together take hours on two cores: `--only=` takes variants by name, and
+`:alpha`, `:patch_size`, `:num`, `:encoder`, `:warmup`, `:queue`, `:capacity`, `:augmentation`, `:epochs` an axis each;
+in one workdir, axes share the runs that they have in common.
+"""
+
+PATCH = {"negatives": {"patch": {"alpha": 2.0, "patch_size": (4, 10)}}}
+PLAIN = {"negatives": {}}
+ONLINE = {"method.non_semantic_encoder": "online"}
+
+
+def of_negatives(key: str, values: dict, more: dict | None = None) -> dict:
+    """name -> (value on the axis, overrides, what it is compared with); the value of `patch` has no name of its own."""
+    return {
+        name: (value, {} if name == "patch" else {**PATCH, key: value, **(more or {})}, "baseline")
+        for name, value in values.items()
+    }
+
+
+def of_all(name: str, key: str, values: tuple, default: float) -> dict:
+    """The same, of a setting that the plain method has as well."""
+    found = {}
+    for value in values:
+        plain, patch = (f"{name}{value:g}_baseline", f"{name}{value:g}") if value != default else ("baseline", "patch")
+        found[plain] = (None, {**PLAIN, key: value}, plain)
+        found[patch] = (value, {**PATCH, key: value}, plain)
+    return found
+
+
+NORMS = {"method.non_semantic_norm": "shared"}
+PATCHES = {"patch2to4": (2, 4), "patch": (4, 10), "patch10to16": (10, 16), "patch16to24": (16, 24)}
+ENCODERS = {"patch": {}, "shared": NORMS, "online": ONLINE, "online_shared": NORMS | ONLINE}
+AXES = {
+    "alpha": {
+        "alpha": {
+            "baseline": (0, {}, "baseline"),
+            **of_negatives("negatives.patch.alpha", {"alpha1": 1.0, "patch": 2.0, "alpha3": 3.0, "alpha4": 4.0}),
+        },
+        "alpha, with gradient": {
+            "baseline": (0, {}, "baseline"),
+            **of_negatives(
+                "negatives.patch.alpha", {"alpha1_online": 1.0, "online": 2.0, "alpha3_online": 3.0}, ONLINE
+            ),
+        },
+    },
+    "patch_size": {
+        "mean patch side (px)": {
+            name: (sum(sides) / 2, {**PATCH, "negatives.patch.patch_size": sides}, "baseline")
+            for name, sides in PATCHES.items()
+        }
+    },
+    "num": {"negatives per query": of_negatives("negatives.patch.num", {"patch": 1, "num2": 2, "num4": 4})},
+    "encoder": {
+        "who encodes the negatives, and batch norm": {
+            name: (name if name != "patch" else "target", {**PATCH, **overrides}, "baseline")
+            for name, overrides in ENCODERS.items()
+        }
+    },
+    "warmup": {
+        "epochs over which alpha rises": of_negatives(
+            "alpha_warmup_epochs", {"patch": 0.0, "warmup3": 3.0, "warmup8": 8.0}
+        )
+    },
+    "queue": {"queue size": of_all("queue", "method.queue_size", (256, 1024, 4096), 1024)},
+    "capacity": {"width of the ResNet": of_all("width", "model.width", (0.125, 0.25, 0.5), 0.25)},
+    "augmentation": {"strength of the colour jitter": of_all("jitter", "augment.jitter_strength", (0.0, 0.5, 1.0), 1)},
+    "epochs": {"epochs": of_all("epochs", "epochs", (5, 15, 45), 15)},
+}
+VARIANTS = tuple(AXES)
+
+
+def get_config(variant: str | None = None) -> dict:
+    variants = {
+        "baseline": {"label": "no negatives", "overrides": PLAIN},
+        "patch": {"label": "patch, alpha 2", "overrides": PATCH},
+    }
+    sweeps = {}
+    for axis in [variant] if variant else AXES:
+        for title, points in AXES[axis].items():
+            sweeps[title] = {name: value for name, (value, _, _) in points.items() if value is not None}
+            variants |= {
+                name: {"overrides": overrides, "against": against}
+                for name, (_, overrides, against) in points.items()
+                if name not in variants
+            }
+    return {
+        "title": f"What governs the effect of negatives: {variant or 'all axes'}",
+        "base": "configs/demo.py",
+        "evaluate": "configs/eval/demo_study.py",
+        "overrides": {
+            "epochs": 15,
+            "batch": 64,  # learns more in as many epochs than the demo's 128
+            "optim.learning_rate": 0.15,
+            "method.non_semantic_encoder": "target",
+            "evaluation.every_epochs": 5,
+        },
+        "variants": variants,
+        "baseline": "baseline",
+        "seeds": (0, 1, 2),
+        "sweeps": sweeps,
+    }

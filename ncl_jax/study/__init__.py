@@ -1,0 +1,1 @@
+"""Studies: variants x seeds, each a run of its own, measured by one protocol and summed up as tables and a page."""

@@ -1,0 +1,69 @@
+"""What `ncl-jax study` does: run, sum up after every run, write the report."""
+
+import shutil
+from pathlib import Path
+
+from ncl_jax import workdir
+from ncl_jax.errors import UserError
+from ncl_jax.study import page, runs, summary, tables
+from ncl_jax.study.plan import Plan
+
+_FILES = ("summary.json", "summary.csv", "summary.md", "runs.csv")
+
+
+def run(
+    plan: Plan,
+    folder: str,
+    *,
+    only: tuple[str, ...] = (),
+    report: bool = False,
+    export: str | None = None,
+    command: str,
+) -> None:
+    """Carry out `plan` in `folder`, or go on with it.
+
+    `only`: these variants. `report`: run nothing, write tables and report of what is there. `export`: also copy the
+    tables to this folder. Raises UserError for bad input before any compute, and in the end if a run has failed.
+    """
+    root = Path(folder).expanduser().resolve()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir={root}: cannot be written: {error.strerror}") from error
+
+    def sum_up() -> None:
+        write(summary.collect(plan, root, command), root)
+
+    if not report:
+        runs.check(plan, root, only)
+        sum_up()  # also finds mistakes in what it will show
+        runs.carry_out(plan, root, only=only, after_each=sum_up)
+    document = summary.collect(plan, root, command)
+    write(document, root)
+    page.write(document, root / "report.html", root)
+    print(tables.markdown(document))
+    print(f"wrote {root / 'report.html'}", flush=True)
+    if export is not None:
+        copy(root, Path(export))
+    failed = tables.failures(document)
+    if failed:
+        raise UserError(f"{len(failed)} of {len(document['runs'])} runs failed; the first: {failed[0]}")
+
+
+def write(document: summary.Document, folder: Path) -> None:
+    """The document and its tables, each whole or not at all."""
+    workdir.write_json(folder / "summary.json", document)
+    for name, text in (
+        ("summary.md", tables.markdown(document)),
+        ("summary.csv", tables.summary_csv(document)),
+        ("runs.csv", tables.runs_csv(document)),
+    ):
+        workdir.write_text(folder / name, text)
+
+
+def copy(root: Path, target: Path) -> None:
+    """The small files of a study, to be kept under version control."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in _FILES:
+        shutil.copyfile(root / name, target / name)
+    print(f"wrote {target}")

@@ -1,0 +1,186 @@
+"""Carrying out a plan: run after run, each resumable, none able to stop the others."""
+
+import contextlib
+import json
+import logging
+import shutil
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ncl_jax import config as config_lib
+from ncl_jax import train, workdir
+from ncl_jax.benchmark import machine
+from ncl_jax.config import Config
+from ncl_jax.errors import UserError
+from ncl_jax.study.plan import Plan
+
+RECORD = "run.json"  # in a run's folder: how it went
+
+_log = logging.getLogger(__name__)
+# May differ between a finished run and the plan: what it has learnt and measured stays.
+_FREE = ("log_every", "checkpoint.", "data.data_dir", "evaluation.every_epochs", "evaluation.online")
+
+
+class _Stop(BaseException):
+    """SIGTERM came while no training step was under way."""
+
+
+def folder_of(root: Path, variant: str, seed: int) -> Path:
+    return root / variant / f"seed{seed}"
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """What is known of a run: `status` ("finished", "failed", "stopped" or "running"), `error`, `seconds` of computing,
+    `machine`, `config` and, of a finished one, `results`; None where it has not begun."""
+    record = _json(folder / RECORD)
+    if record is not None and record["status"] == "finished":
+        record["results"] = _json(folder / "results.json")
+        if record["results"] is None:
+            record["status"] = "stopped"
+    return record
+
+
+def is_finished(folder: Path, config: Config) -> bool:
+    """Its results are there, and this very config gave them."""
+    record = read(folder)
+    return record is not None and record["status"] == "finished" and not _changes(record["config"], config)
+
+
+def check(plan: Plan, root: Path, only: tuple[str, ...] = ()) -> None:
+    """Look at the data of every run and at what stands in its folder already. Raises UserError."""
+    unknown = next((name for name in only if name not in plan.configs), None)
+    if unknown is not None:
+        raise UserError(f"--only={unknown}: is no variant; one of {', '.join(plan.configs)}")
+    looked_at = []
+    for variant, seed in plan.runs(only):
+        config = plan.config(variant, seed)
+        folder = folder_of(root, variant, seed)
+        try:
+            workdir.check_same(folder, config)
+            record = read(folder)
+            if record and record["status"] == "finished" and record.get("checkpoints_deleted"):
+                changes = _changes(record["config"], config)
+                if changes:
+                    raise UserError(
+                        f"{folder}: its checkpoints were deleted, so it cannot be measured anew "
+                        f"({'; '.join(changes)}); delete the folder to run it again"
+                    )
+            inputs = config_lib.to_dict(config)
+            inputs = [inputs[key] for key in ("data", "evaluation", "batch", "optim", "negatives")]
+            if inputs not in looked_at and not is_finished(folder, config):
+                looked_at.append(inputs)
+                train.prepare(config)
+        except UserError as error:
+            raise UserError(f"variant {variant}: {error}") from error
+
+
+def carry_out(
+    plan: Plan, root: Path, *, only: tuple[str, ...] = (), after_each: Callable[[], None] = lambda: None
+) -> bool:
+    """Run what is not finished. Returns whether all runs came to an end, well or badly; False: SIGTERM came before.
+
+    A run that fails is recorded and the others go on; it is tried again when the study is started again.
+    """
+    compilation_cache(root)
+    runs = plan.runs(only)
+    with _stopping():
+        for number, (variant, seed) in enumerate(runs, start=1):
+            config, folder = plan.config(variant, seed), folder_of(root, variant, seed)
+            heading = f"run {number} of {len(runs)}: {variant}, seed {seed}"
+            if is_finished(folder, config):
+                print(f"{heading}: is finished", flush=True)
+                continue
+            print(heading, flush=True)
+            try:
+                finished = _run(config, folder, keep_checkpoints=plan.study.keep_checkpoints)
+            except _Stop:
+                finished = False
+            after_each()
+            if not finished:
+                print(f"SIGTERM: stopped in {folder}; the same command goes on from there", flush=True)
+                return False
+    return True
+
+
+def compilation_cache(root: Path) -> None:
+    """Keep compiled programs in the study's folder, so that seeds of a variant and resumed runs compile once."""
+    if not jax.config.jax_compilation_cache_dir:  # a user's own cache serves as well
+        jax.config.update("jax_compilation_cache_dir", str(root / ".compilation"))
+
+
+def _run(config: Config, folder: Path, *, keep_checkpoints: bool) -> bool:
+    """One run to its end, recorded; False where SIGTERM stopped it."""
+    before = read(folder) or {}
+    folder.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    record = {"status": "running", "seconds": before.get("seconds", 0.0), "machine": machine.describe()}
+    record["config"] = config_lib.to_dict(config)
+
+    def write(status: str, **more: Any) -> None:
+        seconds = record["seconds"] + time.perf_counter() - began
+        workdir.write_json(folder / RECORD, {**record, "status": status, "seconds": round(seconds, 1), **more})
+
+    write("running")
+    try:
+        results = train.pretrain(config, str(folder))
+    except _Stop:
+        write("stopped")
+        raise
+    except KeyboardInterrupt:
+        write("stopped")
+        raise
+    except UserError as error:
+        write("failed", error=str(error))
+        _log.warning("failed: %s", error)
+        return True
+    except Exception as error:  # out of memory, a full disk: the other runs may still be well
+        (folder / "error.txt").write_text(traceback.format_exc())
+        reason = (str(error).strip().splitlines() or [""])[0][:300]
+        write("failed", error=f"{type(error).__name__}: {reason} (whole in {folder / 'error.txt'})")
+        _log.warning("failed: %s: %s", type(error).__name__, reason)
+        return True
+    finally:
+        jax.clear_caches()  # the next run's programs are others; all together take gigabytes
+    if results is None:
+        write("stopped")
+        return False
+    if not keep_checkpoints:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    write("finished", **({} if keep_checkpoints else {"checkpoints_deleted": True}))
+    return True
+
+
+def _changes(old: dict[str, Any], config: Config) -> list[str]:
+    lines = config_lib.difference(config_lib.to_dict(config_lib.parse(old)), config_lib.to_dict(config))
+    return [line for line in lines if not line.startswith(_FREE)]
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[None]:
+    """Outside of training, which saves and stops by itself, SIGTERM stops at once: all that counts is on disk."""
+
+    def stop(*_: object) -> None:
+        raise _Stop
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread: signals are not ours there
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,214 @@
+"""All that the runs of a study have given so far, as one JSON document from which every table and figure is made.
+
+Document: `study`, `title`, `about`, `command`, `date`, `baseline`, `confidence`, `seeds`, `machines`, `versions`,
+`seconds` of computing, `variants` (name -> `label`, `against`, `differs`: lines, `config`), `sweeps`, `measures`
+(`key`, `title`, `unit`), `runs` (`variant`, `seed`, `status`, `error`, `seconds`, `machine`, `results`, `training`,
+`curves`), `table` (a row per variant and measure: `values` by seed, `mean`, `std`, `difference`) and `published`
+(measure -> variant -> `mean`, `std`, `source`).
+Shares are in [0, 1], and None stands for what is not a finite number.
+"""
+
+import csv
+import datetime
+import json
+import math
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ncl_jax import config as config_lib
+from ncl_jax.benchmark import machine
+from ncl_jax.errors import UserError
+from ncl_jax.evaluation import report
+from ncl_jax.evaluation.rows import Measure, Row, measures
+from ncl_jax.study import runs, statistics
+from ncl_jax.study.plan import Plan
+
+# Of the last line of the training log: what shows whether the negatives were solved, and whether all collapsed.
+_TRAINING = (
+    Row("similarity_positive", "cosine to the positive", ""),
+    Row("similarity_ns", "cosine to the negatives", ""),
+    Row("feature_std", "std of the embeddings", ""),
+    Row("effective_rank", "effective rank of the embeddings", ""),
+)
+_CURVES = ("loss", "chance_loss", "similarity_ns", "effective_rank", "knn_top1")
+_POINTS = 60  # of a curve in the document
+# Changed on the command line, these leave the published setting what it was.
+_SAME_SETTING = ("data.name", "data.data_dir", "data.cache", "log_every", "checkpoint.", "evaluation.every_epochs")
+
+
+Document = dict[str, Any]
+
+
+def collect(plan: Plan, root: Path, command: str) -> Document:
+    """The document of the runs in `root`, finished or not."""
+    found = [_run(runs.folder_of(root, v, seed), v, seed) for v, seed in plan.runs()]
+    names, values = _values(found)
+    used = {run["machine"] for run in found if run["machine"]}
+    document = {
+        "study": plan.name,
+        "title": plan.study.title or plan.name,
+        "about": plan.study.about,
+        "command": command,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "baseline": plan.baseline,
+        "confidence": plan.study.confidence,
+        "seeds": list(plan.study.seeds),
+        "machines": sorted(used),
+        "versions": machine.describe()["versions"],
+        "seconds": round(sum(run["seconds"] for run in found), 1),
+        "variants": _variants(plan),
+        "sweeps": {axis: dict(values) for axis, values in plan.study.sweeps.items()},
+        "measures": [{"key": m.key, "title": m.title, "unit": m.unit} for m in names],
+        "runs": found,
+        "table": [_cell(plan, variant, measure.key, values) for variant in plan.configs for measure in names],
+        "published": _published(plan),
+    }
+    return finite(json.loads(json.dumps(document)))
+
+
+def read(path: Path) -> Document:
+    """A document that was written before. Raises UserError."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the study first") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: is damaged ({error})") from error
+
+
+def finite(tree: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(tree, dict):
+        return {key: finite(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [finite(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+
+
+def _run(folder: Path, variant: str, seed: int) -> dict[str, Any]:
+    record = runs.read(folder) or {"status": "not begun"}
+    described = record.get("machine")
+    return {
+        "variant": variant,
+        "seed": seed,
+        "status": record["status"],
+        "error": record.get("error"),
+        "seconds": record.get("seconds", 0.0),
+        "machine": _machine(described) if described else None,
+        "results": record.get("results"),
+        "curves": _curves(folder / "metrics.jsonl"),
+        "training": _last(folder / "metrics.jsonl") if record["status"] == "finished" else {},
+    }
+
+
+def _machine(described: Mapping[str, Any]) -> str:
+    device = f"{described['devices']} x {described['device']}, " if described["platform"] != "cpu" else ""
+    return (
+        f"{device}{described['cpu']}, {described['cores']} cores; jax {described['versions'].get('jax')}, "
+        f"Python {described['python']}"
+    )
+
+
+def _log(path: Path) -> list[dict[str, Any]]:
+    lines = path.read_text().splitlines() if path.exists() else []
+    rows = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:  # the line that a killed run was writing
+            continue
+    return rows
+
+
+def _last(path: Path) -> dict[str, float]:
+    last = next((row for row in reversed(_log(path)) if "loss" in row), {})
+    return {row.path: last[row.path] for row in _TRAINING if row.path in last}
+
+
+def _curves(path: Path) -> dict[str, list[list[float]]]:
+    """Metric -> [step, value] at up to `_POINTS` steps."""
+    curves = {}
+    for name in _CURVES:
+        points = [[row["step"], row[name]] for row in _log(path) if name in row]
+        stride = -(-len(points) // _POINTS)
+        if points:
+            curves[name] = points[::-stride][::-1]
+    return curves
+
+
+def _values(found: list[dict[str, Any]]) -> tuple[list[Measure], dict[str, dict[str, dict[int, float]]]]:
+    """All measures in the order of the tables, and variant -> key -> seed -> value."""
+    names: dict[str, Measure] = {}
+    values: dict[str, dict[str, dict[int, float]]] = {}
+    for run in found:
+        if run["status"] != "finished":
+            continue
+        of_training = measures(run["training"], _TRAINING)
+        of_training = [measure._replace(key=f"training/{measure.key}") for measure in of_training]
+        for measure in [*report.measures(run["results"]), *of_training]:
+            if math.isfinite(measure.value):
+                names.setdefault(measure.key, measure)
+                values.setdefault(run["variant"], {}).setdefault(measure.key, {})[run["seed"]] = measure.value
+    last = [m for m in names.values() if m.key.startswith("training/")]
+    return [m for m in names.values() if m not in last] + last, values
+
+
+def _cell(plan: Plan, variant: str, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    own = values.get(variant, {}).get(key, {})
+    against = plan.against(variant)
+    base = values.get(against, {}).get(key, {})
+    mean, deviation = statistics.mean_and_deviation([*own.values()]) if own else (None, None)
+    difference = None
+    if variant != against:
+        difference = statistics.difference(own, base, confidence=plan.study.confidence)
+    return {
+        "variant": variant,
+        "measure": key,
+        "values": own,
+        "mean": mean,
+        "std": deviation,
+        "difference": difference._asdict() if difference else None,
+    }
+
+
+def _variants(plan: Plan) -> dict[str, Any]:
+    """Labels, what each is compared with, in which settings it differs from that, and all settings."""
+    configs = {name: config_lib.to_dict(config) for name, config in plan.configs.items()}
+    return {
+        name: {
+            "label": plan.label(name),
+            "against": plan.against(name),
+            "differs": config_lib.difference(configs[plan.against(name)], config),
+            "config": config,
+        }
+        for name, config in configs.items()
+    }
+
+
+def _published(plan: Plan) -> dict[str, Any]:
+    """Measure -> variant -> mean, std and source, as shares; nothing where the command line changed the setting."""
+    published = plan.study.published
+    if not published.rows or any(not key.startswith(_SAME_SETTING) for key in plan.changed):
+        return {}
+    rows = published_table(published.table)
+    found: dict[str, Any] = {}
+    for variant, name in published.rows.items():
+        if name not in rows:
+            raise UserError(f"config.published.rows.{variant} = {name!r}: is no row of {published.table}")
+        row = rows[name]
+        for key, column in published.measures.items():
+            if row.get(column):
+                deviation = row.get(f"{column}_std")
+                cell = {"mean": float(row[column]) / 100, "std": float(deviation) / 100 if deviation else None}
+                found.setdefault(key, {})[variant] = cell | {"source": row["source"]}
+    return found
+
+
+def published_table(name: str) -> dict[str, dict[str, str]]:
+    """The rows of a published table of this package, by their `row`; figures in percent. UserError if there is none."""
+    file = resources.files("ncl_jax.study").joinpath(name)
+    if not name.endswith(".csv") or not file.is_file():
+        raise UserError(f"config.published.table = {name!r}: no such table in ncl_jax/study")
+    return {row["row"]: row for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines())}
