@@ -2,10 +2,11 @@
 
 import contextlib
 import importlib.util
+import math
 import os
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -14,6 +15,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ncl_jax.errors import UserError
 
 DATA_AXIS = "data"
+SMALL = 32  # numbers on a device: splitting an array further saves nothing
+Tree = TypeVar("Tree")
 
 HEARTBEAT = 30  # seconds without a sign of life, after which a process counts as dead and the others stop
 
@@ -102,6 +105,27 @@ def spread(x: jax.Array, *, axis: int) -> jax.Array:
     if mesh.empty:
         return x
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*[None] * axis, DATA_AXIS))
+
+
+def whole(tree: Tree) -> Tree:
+    """Inside a compiled step: every array complete on each device. Elsewhere it changes nothing."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return tree
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), tree)
+
+
+def shares(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
+    """An array's longest axis that divides split over the devices; whole where none does or it is small."""
+    axis = shared_axis(mesh.size, shape)
+    return replicated(mesh) if axis is None else NamedSharding(mesh, PartitionSpec(*[None] * axis, DATA_AXIS))
+
+
+def shared_axis(devices: int, shape: tuple[int, ...]) -> int | None:
+    """The axis that `shares` splits."""
+    fitting = [axis for axis, length in enumerate(shape) if length % devices == 0]
+    if math.prod(shape) < SMALL * devices or not fitting:
+        return None
+    return max(fitting, key=lambda axis: shape[axis])
 
 
 def check_batch(batch: int, mesh: Mesh, parts: int = 1) -> None:

@@ -42,7 +42,7 @@ def pretrain(config: Config, folder: str, *, profile: bool = False) -> dict[str,
         finished = _train(config, run_dir, data, mesh, profile=profile)
         if finished is None:
             return None
-        return protocol.evaluate_run(config, run_dir, protocol.variables_of(finished), mesh)
+        return protocol.evaluate_run(config, run_dir, _encoder_of(finished, mesh), mesh)
 
 
 def _train(
@@ -63,7 +63,8 @@ def _train(
             Checkpoints(run_dir, keep=config.checkpoint.keep, keep_every_steps=keep_every)
         )
         target = state.abstract(config, method, optimizer, num_classes=num_classes)
-        current, notes = checkpoints.restore(target, parallel.replicated(mesh)) or (
+        where = state.shardings(config, target, mesh)
+        current, notes = checkpoints.restore(target, where) or (
             state.create(config, method, optimizer, num_classes=num_classes, mesh=mesh),
             {},
         )
@@ -73,7 +74,7 @@ def _train(
 
         # What feeds it: batches that are on the devices before the step asks for them.
         train_step = step.make_step(config, method, optimizer, steps_per_epoch=steps_per_epoch)
-        steps = stack.enter_context(feed.open_feed(config, data, mesh, train_step, notes.get("position")))
+        steps = stack.enter_context(feed.open_feed(config, data, mesh, train_step, notes.get("position"), where))
 
         # What tells of it.
         report = stack.enter_context(_Report(config, run_dir, total_steps, done, steps)) if chief else None
@@ -117,7 +118,7 @@ def _train(
                 pending = None
             with timer.paused():
                 if evaluating:
-                    top1 = protocol.online_knn(config, encoder, protocol.variables_of(current))
+                    top1 = protocol.online_knn(config, encoder, _encoder_of(current, mesh))
                     if report:
                         report.write(done, {"knn_top1": top1})
                         report.bar.say(f"epoch {epoch}: kNN top-1 {100 * top1:.1f} %")
@@ -130,6 +131,11 @@ def _train(
                     report.bar.say(f"SIGTERM: saved step {done} of {total_steps}; the same command goes on from there")
                 return None
         return current
+
+
+def _encoder_of(current: state.TrainState, mesh: Mesh) -> dict[str, Any]:
+    """What evaluation takes, whole on every device also where each holds a share of the state."""
+    return jax.device_put(protocol.variables_of(current), parallel.replicated(mesh))
 
 
 def _log(pending: tuple[int, Any, dict[str, float]], report: "_Report | None", checkpoints: Checkpoints) -> None:
@@ -214,8 +220,14 @@ class _Timer:
 
 @contextlib.contextmanager
 def _sigterm() -> Iterator[list[bool]]:
-    """A list that is no longer empty once SIGTERM has come; the handler before is put back in the end."""
+    """A list that is no longer empty once SIGTERM has come; the handler before is put back in the end.
+
+    Of several processes each has jax's own handler, which tells the others: it must stay in place.
+    """
     came: list[bool] = []
+    if jax.process_count() > 1:
+        yield came
+        return
     try:
         before = signal.signal(signal.SIGTERM, lambda *_: came.append(True))
     except ValueError:  # not the main thread (a notebook's worker, a test): signals are not ours there
