@@ -54,15 +54,18 @@ class Checkpoints:
         saved: Any = self._checkpointer.metadata(step).custom_metadata
         return dict(saved or {})
 
-    def restore(self, abstract: Tree, sharding: Sharding) -> tuple[Tree, dict[str, Any]] | None:
+    def restore(self, abstract: Tree, sharding: Sharding | Tree) -> tuple[Tree, dict[str, Any]] | None:
         """The newest checkpoint that can be read, as (state, notes); None where there is none.
+
+        `sharding`: one for all arrays, or a tree of them; it need not be what the checkpoint was saved from.
 
         A damaged one is reported and set aside as `STEP.damaged`, and the one before it is taken.
 
         Raises:
           UserError: there are checkpoints and none can be read.
         """
-        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract)
+        where = jax.tree.map(lambda _: sharding, abstract) if isinstance(sharding, Sharding) else sharding
+        target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, where)
         steps = self.steps
         for step in reversed(steps):
             try:

@@ -74,6 +74,7 @@ class Optim:
     decay_all: bool = True  # False: no decay (and no LARS adaptation) on biases and batch norm
     warmup_epochs: float = option(0.0, low=0.0)
     schedule: str = option("step", choices=("step", "epoch"))  # cosine moves every step, or every epoch
+    shard_state: bool = False  # parameters, optimiser and target split over the devices: same numbers, less memory
     accumulate: int = option(1, low=1)  # parts of the batch that are computed one after another; divides bn_groups
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from jax import Array
 from jax.sharding import Mesh
@@ -43,17 +43,24 @@ def check(config: Config, dataset: Dataset, mesh: Mesh) -> None:
 
 
 @contextlib.contextmanager
-def open_feed(config: Config, dataset: Dataset, mesh: Mesh, step: step_lib.Step, position: Position | None):
-    """The feed that `config.data.cache` names. `step` is not compiled yet."""
+def open_feed(
+    config: Config,
+    dataset: Dataset,
+    mesh: Mesh,
+    step: step_lib.Step,
+    position: Position | None,
+    where: Any = None,
+):
+    """The feed that `config.data.cache` names. `step` is not compiled yet; `where`: see `step.compile_step`."""
     if config.data.cache == "device":
         cache = fill_cache.fill(
             dataset, side=_cache_side(config, dataset), mesh=mesh, max_bad_share=config.data.max_bad_share
         )
-        yield device_cache.CachedSteps(step, cache, _sampler(config, dataset), mesh, position)
+        yield device_cache.CachedSteps(step, cache, _sampler(config, dataset), mesh, position, where=where)
         return
     source = stream.TrainStream(dataset, config, fields=negatives.needs(config.negatives), position=position)
     with prefetch.Prefetch(source, parallel.batch_sharding(mesh)) as batches:
-        yield _Streamed(step_lib.compile_step(step, mesh), source, batches)
+        yield _Streamed(step_lib.compile_step(step, mesh, where), source, batches)
 
 
 class _Streamed:

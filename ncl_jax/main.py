@@ -6,6 +6,7 @@ import os
 import pathlib
 import shlex
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 
@@ -31,11 +32,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(arguments, overrides)
     except UserError as error:
         print(f"ncl-jax {arguments.command}: {error}", file=sys.stderr)
-        return 1
+        return _failed(1)
     except KeyboardInterrupt:
         print(f"ncl-jax {arguments.command}: interrupted", file=sys.stderr)
-        return 130
+        return _failed(130)
+    except Exception as error:
+        if not _among_others():
+            raise
+        if type(error).__name__ == "JaxRuntimeError":  # of a collective whose other end is gone
+            lost = f"lost another process of this run ({str(error).splitlines()[0][:200]})"
+            lost += "; start all again: they go on from the last checkpoint"
+            print(f"ncl-jax {arguments.command}: {lost}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        return _failed(1)
     return 0
+
+
+def _among_others() -> bool:
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def _failed(status: int) -> int:
+    """The exit status; one process of several is gone at once, since at its exit jax would wait for the others."""
+    if _among_others():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,15 +76,14 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--config", required=True, help="configs/NAME.py or configs/NAME.py:VARIANT")
     sub.add_argument("--workdir", required=True, help="folder of the run; the same one again goes on with it")
     sub.add_argument("--profile", action="store_true", help="trace a few steps into the workdir")
-    sub.add_argument("--coordinator", help="HOST:PORT of the first process, where no cluster environment names it")
-    sub.add_argument("--process_count", type=int)
-    sub.add_argument("--process_index", type=int)
+    _add_processes(sub)
 
     sub = command("evaluate", _evaluate, "evaluate a run, or a checkpoint of PyTorch, in and out of domain")
     sub.add_argument("--workdir", required=True, help="of the run; with --torch a folder for results.json")
     sub.add_argument("--torch", metavar="FILE", help="what `convert` reads: evaluate this, on the data of --config")
     sub.add_argument("--config", help="on what and how, configs/eval/NAME.py (default: as the run's own config says)")
     sub.add_argument("--stem", help="with --torch: medium or small, how a 3x3 first convolution is used")
+    _add_processes(sub)
 
     sub = command("study", _study, "run variants x seeds of a study, or go on with it, and compare them")
     sub.add_argument("--config", required=True, help="configs/study/NAME.py or configs/study/NAME.py:VARIANT")
@@ -104,6 +128,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_processes(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--coordinator", help="HOST:PORT of the first process, where no cluster environment names it")
+    sub.add_argument("--process_count", type=int, help="of all hosts together")
+    sub.add_argument("--process_index", type=int, help="of this process, from 0")
+
+
 def _overrides(arguments: Sequence[str]) -> dict[str, str]:
     """`--config.a.b=value` or `--config.a.b value` -> {a.b: value}; anything else is refused."""
     overrides, rest = {}, list(arguments)
@@ -127,11 +157,15 @@ def _load(arguments: argparse.Namespace, overrides: dict[str, str]):
     return ncl_jax.load_config(arguments.config, overrides)
 
 
-def _pretrain(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
-    config = _load(arguments, overrides)
+def _join(arguments: argparse.Namespace) -> None:
     from ncl_jax import parallel
 
     parallel.initialize(arguments.coordinator, arguments.process_count, arguments.process_index)
+
+
+def _pretrain(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    config = _load(arguments, overrides)
+    _join(arguments)
     from ncl_jax import train
 
     train.pretrain(config, arguments.workdir, profile=arguments.profile)
@@ -143,20 +177,24 @@ def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     if arguments.stem and not arguments.torch:
         raise UserError("--stem: belongs to --torch; a run's config says how its stem is")
     from ncl_jax import workdir
-    from ncl_jax.evaluation import protocol
 
     ncl_jax.register()
     if arguments.torch:
         config = _load(arguments, overrides)
-        protocol.evaluate_torch(config, arguments.torch, arguments.workdir, stem=arguments.stem)
     else:
         config = workdir.read_config(arguments.workdir, overrides, evaluate_as=arguments.config)
+    _join(arguments)
+    from ncl_jax.evaluation import protocol
+
+    if arguments.torch:
+        protocol.evaluate_torch(config, arguments.torch, arguments.workdir, stem=arguments.stem)
+    else:
         name = pathlib.Path(arguments.config.partition(":")[0]).stem if arguments.config else ""
         protocol.evaluate_workdir(config, arguments.workdir, name=name)
 
 
 def _study(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
-    _register()
+    ncl_jax.register()
     from ncl_jax.study import plan
 
     chosen = plan.load(arguments.config, overrides)

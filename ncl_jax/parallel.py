@@ -1,8 +1,12 @@
 """Devices: distributed start, the one-axis mesh, and how arrays lie on it."""
 
+import contextlib
+import importlib.util
+import math
 import os
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -11,31 +15,73 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ncl_jax.errors import UserError
 
 DATA_AXIS = "data"
+SMALL = 32  # numbers on a device: splitting an array further saves nothing
+Tree = TypeVar("Tree")
 
-# Set where a cluster started this process; jax finds coordinator, count and index from the same variables.
-_CLUSTER_VARIABLES = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "TPU_WORKER_HOSTNAMES", "JAX_COORDINATOR_ADDRESS")
+HEARTBEAT = 30  # seconds without a sign of life, after which a process counts as dead and the others stop
 
 
 def initialize(
     coordinator: str | None = None, process_count: int | None = None, process_index: int | None = None
 ) -> None:
-    """Join the other processes: by flags where given, else where a cluster's environment shows several of them."""
+    """Join the other processes: by flags where given, else where a cluster's environment shows several of them.
+
+    Known: TPU pods, SLURM (under srun), Open MPI, and indexed Jobs of Kubernetes where the package `kubernetes` is
+    installed; jax finds coordinator, count and index itself. Open MPI 5 tells no address: give `coordinator` alone.
+
+    Raises:
+      UserError: flags that do not fit together, or processes that cannot be joined.
+    """
+    if coordinator is None and (process_count, process_index) != (None, None):
+        raise UserError("--process_count and --process_index: need --coordinator=HOST:PORT of process 0")
     if coordinator is not None:
-        if process_count is None or process_index is None:
+        if not re.fullmatch(r".+:\d+", coordinator):
+            raise UserError(f"--coordinator={coordinator}: expected HOST:PORT of process 0")
+        count = _given(process_count, "OMPI_COMM_WORLD_SIZE")
+        index = _given(process_index, "OMPI_COMM_WORLD_RANK")
+        if count is None or index is None:
             raise UserError("--coordinator needs --process_count and --process_index")
-        jax.distributed.initialize(coordinator, process_count, process_index)
-    elif _cluster_size() > 1:
-        jax.distributed.initialize()
+        if not 0 <= index < count:
+            raise UserError(f"--process_index={index}: expected 0 to {count - 1} of --process_count={count}")
+        _join(coordinator, count, index)
+    elif _several_processes():
+        _join()
+    elif os.environ.get("TPU_ML_PLATFORM") == "JAX":  # jax sets it when imported on a TPU VM, pod or not
+        with contextlib.suppress(ValueError):  # of no pod that jax knows
+            jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT)
 
 
-def _cluster_size() -> int:
-    for name in _CLUSTER_VARIABLES:
-        value = os.environ.get(name, "")
-        if value.isdigit() and int(value) > 1:
-            return int(value)
-        if "," in value or (name == "JAX_COORDINATOR_ADDRESS" and value):
-            return 2  # several hosts are listed; jax counts them
-    return 1
+def _several_processes() -> bool:
+    """Whether a cluster started this process as one of several. Inside an allocation without srun it did not."""
+    environ = os.environ
+    if "SLURM_STEP_NODELIST" in environ:
+        return _number("SLURM_STEP_NUM_TASKS", _number("SLURM_NTASKS", 1)) > 1
+    if _number("OMPI_COMM_WORLD_SIZE", 1) > 1:
+        if "OMPI_MCA_orte_hnp_uri" not in environ:
+            raise UserError("Open MPI tells no address of process 0 here; add --coordinator=HOST:PORT of rank 0")
+        return True
+    if "JOB_COMPLETION_INDEX" in environ and "KUBERNETES_SERVICE_HOST" in environ:
+        return importlib.util.find_spec("kubernetes") is not None
+    return "," in environ.get("TPU_WORKER_HOSTNAMES", "") or bool(environ.get("JAX_COORDINATOR_ADDRESS"))
+
+
+def _join(*address: Any) -> None:
+    try:
+        jax.distributed.initialize(*address, heartbeat_timeout_seconds=HEARTBEAT)
+    except (
+        RuntimeError,
+        ValueError,
+    ) as error:  # nobody answers, a port in use, half an environment
+        raise UserError(f"cannot join the other processes: {str(error).splitlines()[0][:200]}") from error
+
+
+def _given(flag: int | None, variable: str) -> int | None:
+    return flag if flag is not None else _number(variable, None)
+
+
+def _number(variable: str, default: Any) -> Any:
+    value = os.environ.get(variable, "")
+    return int(value) if value.isdigit() else default
 
 
 def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
@@ -64,6 +110,27 @@ def spread(x: jax.Array, *, axis: int) -> jax.Array:
     if mesh.empty:
         return x
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*[None] * axis, DATA_AXIS))
+
+
+def whole(tree: Tree) -> Tree:
+    """Inside a compiled step: every array complete on each device. Elsewhere it changes nothing."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return tree
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), tree)
+
+
+def shares(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
+    """An array's longest axis that divides split over the devices; whole where none does or it is small."""
+    axis = shared_axis(mesh.size, shape)
+    return replicated(mesh) if axis is None else NamedSharding(mesh, PartitionSpec(*[None] * axis, DATA_AXIS))
+
+
+def shared_axis(devices: int, shape: tuple[int, ...]) -> int | None:
+    """The axis that `shares` splits."""
+    fitting = [axis for axis, length in enumerate(shape) if length % devices == 0]
+    if math.prod(shape) < SMALL * devices or not fitting:
+        return None
+    return max(fitting, key=lambda axis: shape[axis])
 
 
 def check_batch(batch: int, mesh: Mesh, parts: int = 1) -> None:

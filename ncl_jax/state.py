@@ -29,9 +29,9 @@ class TrainState:
 def create(
     config: Config, method: Method, optimizer: optax.GradientTransformation, *, num_classes: int, mesh: Mesh
 ) -> TrainState:
-    """A fresh state, made under jit so that every array is born replicated on the mesh."""
+    """A fresh state, made under jit so that every array is born where it belongs on the mesh."""
     init = _init(config, method, optimizer, num_classes)
-    return jax.jit(init, out_shardings=parallel.replicated(mesh))()
+    return jax.jit(init, out_shardings=shardings(config, jax.eval_shape(init), mesh))()
 
 
 def abstract(
@@ -39,6 +39,24 @@ def abstract(
 ) -> TrainState:
     """Shapes and dtypes of the state, without any array."""
     return jax.eval_shape(_init(config, method, optimizer, num_classes))
+
+
+def shardings(config: Config, abstract: TrainState, mesh: Mesh) -> TrainState:
+    """Where each array lies: whole on every device; with `optim.shard_state` parameters, optimiser, target split."""
+
+    def lay(tree: Any, *, split: bool) -> Any:
+        return jax.tree.map(lambda x: parallel.shares(mesh, x.shape if split else ()), tree)
+
+    split = config.optim.shard_state
+    return TrainState(
+        step=lay(abstract.step, split=False),
+        key=lay(abstract.key, split=False),
+        params=lay(abstract.params, split=split),
+        # Queue and batch statistics stay whole: every device reads all of them in every step.
+        extra={name: lay(part, split=split and name == "target") for name, part in abstract.extra.items()},
+        optimizer=lay(abstract.optimizer, split=split),
+        probe=lay(abstract.probe, split=False),
+    )
 
 
 def _init(

@@ -51,6 +51,7 @@ def make_views(config: Config, key: Key[Array, ""], batch: Batch) -> dict[str, A
 def make_step(config: Config, method: Method, optimizer: optax.GradientTransformation, *, steps_per_epoch: int) -> Step:
     """The step `(state, batch) -> (state, metrics)`; metrics are scalars that stay on the device."""
     rate = optim.schedule(config, steps_per_epoch)
+    sharded = config.optim.shard_state
     warmup_steps = config.alpha_warmup_epochs * steps_per_epoch
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
@@ -60,7 +61,9 @@ def make_step(config: Config, method: Method, optimizer: optax.GradientTransform
         views["alpha"] = negatives.alphas(config.negatives) * scale
 
         grad = micro_batches.value_and_grad(method, config.optim.accumulate)
-        (loss, aux), grads = grad(state.params, state.extra, views, method_key)
+        # Where each device keeps a share of the weights, they are gathered here, and all that is computed is as ever.
+        params, extra = (state.params, state.extra) if not sharded else parallel.whole((state.params, state.extra))
+        (loss, aux), grads = grad(params, extra, views, method_key)
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {
@@ -85,12 +88,13 @@ def make_step(config: Config, method: Method, optimizer: optax.GradientTransform
     return step
 
 
-def compile_step(step: Step, mesh: Mesh) -> Step:
-    """The jitted step: state replicated and donated, batch split over the devices."""
+def compile_step(step: Step, mesh: Mesh, where: Any = None) -> Step:
+    """The jitted step: state donated, batch split over the devices. `where`: `state.shardings`, else replicated."""
     whole, split = parallel.replicated(mesh), parallel.batch_sharding(mesh)
 
     def on_mesh(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for `parallel.spread`
             return step(state, batch)
 
-    return jax.jit(on_mesh, in_shardings=(whole, split), out_shardings=whole, donate_argnums=0)
+    where = where or whole
+    return jax.jit(on_mesh, in_shardings=(where, split), out_shardings=(where, whole), donate_argnums=0)

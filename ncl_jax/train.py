@@ -70,7 +70,8 @@ def _train(
             Checkpoints(run_dir, keep=config.checkpoint.keep, keep_every_steps=keep_every)
         )
         target = state.abstract(config, method, optimizer, num_classes=num_classes)
-        current, notes = checkpoints.restore(target, parallel.replicated(mesh)) or (
+        where = state.shardings(config, target, mesh)
+        current, notes = checkpoints.restore(target, where) or (
             state.create(config, method, optimizer, num_classes=num_classes, mesh=mesh),
             {},
         )
@@ -80,7 +81,7 @@ def _train(
 
         # What feeds it: batches that are on the devices before the step asks for them.
         train_step = step.make_step(config, method, optimizer, steps_per_epoch=steps_per_epoch)
-        steps = stack.enter_context(feed.open_feed(config, data, mesh, train_step, notes.get("position")))
+        steps = stack.enter_context(feed.open_feed(config, data, mesh, train_step, notes.get("position"), where))
 
         # What tells of it.
         report = stack.enter_context(_Report(config, run_dir, total_steps, done, steps)) if chief else None
@@ -123,7 +124,7 @@ def _train(
                 pending = None
             with timer.paused():
                 if evaluating:
-                    measured = protocol.online(protocol.Subject(encoder, protocol.variables_of(current)))
+                    measured = protocol.online(protocol.Subject(encoder, protocol.variables_of(current, mesh)))
                     if report:
                         report.write(done, {measure.key: measure.value for measure in measured})
                         shown = ", ".join(f"{measure.title} {measure}" for measure in measured)
@@ -221,8 +222,14 @@ class _Timer:
 
 @contextlib.contextmanager
 def _sigterm() -> Iterator[list[bool]]:
-    """A list that is no longer empty once SIGTERM has come; the handler before is put back in the end."""
+    """A list that is no longer empty once SIGTERM has come; the handler before is put back in the end.
+
+    Of several processes each has jax's own handler, which tells the others: it must stay in place.
+    """
     came: list[bool] = []
+    if jax.process_count() > 1:
+        yield came
+        return
     try:
         before = signal.signal(signal.SIGTERM, lambda *_: came.append(True))
     except ValueError:  # not the main thread (a notebook's worker, a test): signals are not ours there

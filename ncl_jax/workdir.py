@@ -13,7 +13,7 @@ from ncl_jax import config as config_lib
 from ncl_jax.errors import UserError
 
 # May change between the parts of one run: they do not touch what is learnt.
-_FREE = ("log_every", "checkpoint.", "evaluation.", "data.data_dir")
+_FREE = ("log_every", "checkpoint.", "evaluation.", "data.data_dir", "optim.shard_state")
 
 
 @contextlib.contextmanager

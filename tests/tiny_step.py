@@ -20,16 +20,22 @@ TINY = {
 }
 
 
-def make(devices, seed=0, **changes):
-    """(compiled step, fresh state) on that many devices."""
+def settings(seed=0, **changes):
+    """The config with these changes."""
     raw = TINY | {"seed": seed}
     for key, value in changes.items():
         config_lib.override(raw := {k: dict(v) if isinstance(v, dict) else v for k, v in raw.items()}, key, value)
-    config = config_lib.parse(raw)
+    return config_lib.parse(raw)
+
+
+def make(devices, seed=0, **changes):
+    """(compiled step, fresh state) on that many devices."""
+    config = settings(seed, **changes)
     mesh = parallel.data_mesh(jax.devices()[:devices])
     method, optimizer = methods.build(config, 8), optim.optimizer(config, 4)
     fresh = state.create(config, method, optimizer, num_classes=10, mesh=mesh)
-    return step.compile_step(step.make_step(config, method, optimizer, steps_per_epoch=4), mesh), fresh
+    made = step.make_step(config, method, optimizer, steps_per_epoch=4)
+    return step.compile_step(made, mesh, state.shardings(config, fresh, mesh)), fresh
 
 
 def batch(seed, permuted=False, size=16):

@@ -26,6 +26,16 @@ def sizes(program: str) -> dict[str, list[int]]:
     return dict(found)
 
 
+def arrays(program: str) -> list[tuple[str, tuple[int, ...]]]:
+    """(kind, shape) of every array in the result of every such operation."""
+    matches = [match for line in program.splitlines() if (match := _OPERATION.search(line))]
+    return [
+        (match[2], tuple(int(n) for n in dimensions.split(",") if n))
+        for match in matches
+        for _, dimensions in _SHAPE.findall(match[1])
+    ]
+
+
 def seconds(kind: str, result: int, *, devices: int, bandwidth: float) -> float:
     """Of a ring over `devices` that each send `bandwidth` bytes per second; `result` bytes on each in the end."""
     share = (devices - 1) / devices

@@ -62,6 +62,6 @@ def build(config: Config, mesh: Mesh) -> Program:
     step, fresh = uncompiled(config, mesh)
     batch = jax.device_put(random_batch.wire(config), parallel.batch_sharding(mesh))
     start = time.perf_counter()
-    jitted: Any = step_lib.compile_step(step, mesh)
+    jitted: Any = step_lib.compile_step(step, mesh, state_lib.shardings(config, fresh, mesh))
     compiled = jitted.lower(fresh, batch).compile()
     return Program(config, compiled, time.perf_counter() - start, fresh, batch)

@@ -51,8 +51,11 @@ def run(options: Options) -> Result:
             rows.append(row(machine, batch, config.batch, counted))
     sent = {kind: f"{sum(each) / 1e6:.3g} MB in {len(each)}" for kind, each in counted["collectives"].items()}
     flops = counted["flops"] * sharded.DEVICES / config.batch
+    total, least = sum(sum(each) for each in counted["collectives"].values()), counted["least"]
+    parts = ", ".join(f"{name} {size / 1e6:.4g}" for name, size in least.items())
     notes = [
         "a model, not a measurement",
+        f"sent per step: {total / 1e6:.4g} MB, {total / sum(least.values()):.3f} times the least possible ({parts} MB)",
         f"computed by the program compiled for {sharded.DEVICES} devices: {flops / 1e9:.4g} GFLOP per source image, "
         f"{counted['parameters'] / 1e6:.2f} M parameters; sent: {sent}",
         "computing: FLOPs at the speed of the anchor (supervised ResNet-50, PyTorch AMP, 2,470 images/s on an A100: "

@@ -16,7 +16,7 @@ import jax
 from ncl_jax import config as config_lib
 from ncl_jax import methods, negatives, optim, parallel, state  # noqa: F401  (these bring their settings)
 from ncl_jax import step as step_lib
-from ncl_jax.benchmark import collectives, random_batch
+from ncl_jax.benchmark import collectives, random_batch, traffic
 from ncl_jax.benchmark.program import STEPS_PER_EPOCH
 from ncl_jax.config import Config
 from ncl_jax.errors import UserError
@@ -25,7 +25,8 @@ DEVICES = 8
 
 
 def describe(config: Config) -> dict[str, Any]:
-    """`flops` of a device, `collectives` (kind -> bytes of each) of the step over DEVICES, compiled elsewhere."""
+    """`flops` of a device, `collectives` (kind -> bytes of each) and `least` (what -> bytes, of `traffic`) of the step
+    over DEVICES, compiled elsewhere."""
     if config.batch % DEVICES:
         raise UserError(f"config.batch = {config.batch}: no multiple of the {DEVICES} devices of the compiled program")
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={DEVICES}"
@@ -56,12 +57,13 @@ def compile_and_count(config: Config) -> dict[str, Any]:
     made = step_lib.make_step(config, method, optimizer, steps_per_epoch=STEPS_PER_EPOCH)
     abstract = state.abstract(config, method, optimizer, num_classes=random_batch.CLASSES)
     batch = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in random_batch.wire(config).items()}
-    jitted: Any = step_lib.compile_step(made, mesh)
+    jitted: Any = step_lib.compile_step(made, mesh, state.shardings(config, abstract, mesh))
     compiled = jitted.lower(abstract, batch).compile()
     return {
         "flops": compiled.cost_analysis()["flops"],
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(abstract.params)),
         "collectives": collectives.sizes(compiled.as_text()),
+        "least": traffic.least(config, abstract, mesh.size),
     }
 
 

@@ -152,6 +152,7 @@ class CachedSteps:
         position: Mapping[str, int] | None = None,
         *,
         looped: bool | None = None,
+        where: Any = None,
     ):
         """`step` is the uncompiled `(state, batch) -> (state, metrics)`. Raises UserError for a strange position.
 
@@ -162,8 +163,9 @@ class CachedSteps:
         self._step = _start(sampler, position)
         self._looped = mesh.devices.flat[0].platform != "cpu" if looped is None else looped
         whole = parallel.replicated(mesh)
-        where: Any = jax.tree.map(lambda _: whole, cache)
-        where = dataclasses.replace(where, images=parallel.batch_sharding(mesh))
+        kept: Any = jax.tree.map(lambda _: whole, cache)
+        kept = dataclasses.replace(kept, images=parallel.batch_sharding(mesh))
+        state = whole if where is None else where
 
         def one(state: State, cache: Cache, order: Array, epoch: Array, number: Array):
             with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
@@ -180,9 +182,9 @@ class CachedSteps:
             return jax.lax.fori_loop(0, count, body, (state, sums))
 
         # How many steps a call takes is not compiled in: one program serves them all.
-        compiled = partial(jax.jit, out_shardings=whole, donate_argnums=0)
-        self._one = compiled(one, in_shardings=(whole, where, whole, whole, whole))
-        self._loop = compiled(loop, in_shardings=(whole, where, whole, whole, whole, whole))
+        compiled = partial(jax.jit, out_shardings=(state, whole), donate_argnums=0)
+        self._one = compiled(one, in_shardings=(state, kept, whole, whole, whole))
+        self._loop = compiled(loop, in_shardings=(state, kept, whole, whole, whole, whole))
         self._order = jax.jit(sampler.order, out_shardings=whole)
 
     @property

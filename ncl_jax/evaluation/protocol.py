@@ -18,12 +18,10 @@ from ncl_jax.evaluation.subject import Encoder, Subject
 __all__ = ["Encoder", "Subject", "check", "evaluate", "evaluate_run", "evaluate_torch", "evaluate_workdir", "online"]
 
 
-def variables_of(current: state.TrainState) -> dict[str, Any]:
-    """The online backbone's variables: all that evaluation takes from a state."""
-    return {
-        "params": current.params["backbone"],
-        "batch_stats": current.extra["batch_stats"]["backbone"],
-    }
+def variables_of(current: state.TrainState, mesh: Mesh) -> dict[str, Any]:
+    """The online backbone's variables, whole on every device also where each holds a share of the state."""
+    variables = {"params": current.params["backbone"], "batch_stats": current.extra["batch_stats"]["backbone"]}
+    return jax.device_put(variables, parallel.replicated(mesh))
 
 
 def check(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:
@@ -69,7 +67,7 @@ def evaluate(subject: Subject) -> dict[str, Any]:
 
 def evaluate_run(encoder: Encoder, run_dir: Path, current: state.TrainState, *, name: str = "") -> dict[str, Any]:
     """`evaluate`, written to `results.json` (or `results_NAME.json`) and shown; the curves of the run drawn anew."""
-    subject = Subject(encoder, variables_of(current), current=current, folder=run_dir, say=speaker())
+    subject = Subject(encoder, variables_of(current, encoder.mesh), current=current, folder=run_dir, say=speaker())
     results = evaluate(subject)
     if jax.process_index() == 0:
         workdir.write_json(run_dir / (f"results_{name}.json" if name else "results.json"), results)

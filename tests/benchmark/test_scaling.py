@@ -77,6 +77,7 @@ def test_the_anchor_is_met_on_its_own_machine():
 
 def test_a_table_of_every_machine(monkeypatch):
     counted = {"flops": 1e12, "parameters": 1_000_000, "collectives": {"all-reduce": [4_000_000]}}
+    counted["least"] = {"gradients": 4_000_000}
     monkeypatch.setattr(sharded, "describe", lambda settings: counted)
     settings = config.parse({"batch": 128, "data": {"name": "none"}})
     result = scaling.run(Options(settings))

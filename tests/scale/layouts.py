@@ -1,0 +1,64 @@
+"""Twenty steps of the tiny run, half of them from a checkpoint of another layout; also as one process of several:
+
+`python layouts.py COORDINATOR COUNT INDEX SOURCE TARGET OUTPUT` goes on from SOURCE, saves to TARGET, writes an npz.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+HALF, WHOLE = 10, 20
+
+
+def steps(devices, source, target, *, split=False):
+    """(losses, parameters, target's parameters): ten steps from fresh, saved to `target`, ten from `source`."""
+    import jax
+    from tiny_step import batch, make
+
+    from ncl_jax import parallel
+    from ncl_jax.checkpoint import Checkpoints
+
+    run, current = make(devices, **{"model.bn_groups": 8, "optim.shard_state": split})
+    where = jax.tree.map(lambda x: x.sharding, current)
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), current)
+    rows = parallel.batch_sharding(parallel.data_mesh(jax.devices()[:devices]))
+    losses = []
+    for number in range(WHOLE):
+        if number == HALF:
+            with Checkpoints(target) as checkpoints:
+                checkpoints.save(number, current, {}, wait=True)
+            if source is not None:
+                with Checkpoints(source) as checkpoints:
+                    current, _ = checkpoints.restore(abstract, where)
+        placed = {
+            name: jax.make_array_from_callback(value.shape, rows, lambda index, value=value: value[index])
+            for name, value in batch(number, permuted=True).items()
+        }
+        current, metrics = run(current, placed)
+        losses.append(float(metrics["loss"]))
+    whole = jax.device_put(
+        {"params": current.params, "target": current.extra["target"]["params"]},
+        parallel.replicated(parallel.data_mesh(jax.devices()[:devices])),
+    )
+    return losses, flat(whole["params"]), flat(whole["target"])
+
+
+def flat(tree):
+    import jax
+    import numpy as np
+
+    return np.concatenate([np.ravel(x.addressable_data(0)) for x in jax.tree.leaves(tree)])
+
+
+if __name__ == "__main__":
+    coordinator, count, index, source, target, output = sys.argv[1:]
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    from ncl_jax import parallel
+
+    parallel.initialize(coordinator, int(count), int(index))
+    import jax
+    import numpy as np
+
+    losses, params, kept = steps(jax.device_count(), source, target)
+    np.savez(output, losses=losses, params=params, target=kept, devices=jax.device_count())
