@@ -97,6 +97,15 @@ def open_dataset(name: str, split: str, *, data_dir: str | os.PathLike | None = 
     return _handle(name, _open_builder(name, data_dir, split), split)
 
 
+def need_other_images(train: Dataset, test: Dataset) -> None:
+    """UserError where both are the same images, as two names of the only split of a folder are."""
+    if (train.paths, train.chunks) == (test.paths, test.chunks):
+        raise UserError(
+            f"dataset {train.name}: {train.split} and {test.split} are the same images; name slices of them, "
+            "e.g. train[:80%] and train[80%:]"
+        )
+
+
 def split_names(name: str, *, data_dir: str | os.PathLike | None = None) -> tuple[str, ...]:
     """The splits of a dataset that have examples; errors as of `open_dataset`."""
     splits = _open_builder(name, data_dir).info.splits
@@ -123,7 +132,7 @@ def _folder(name: str, split: str | None) -> Any:
         wanted = (split or "train").partition("[")[0]
         if root / wanted in labels_of:
             raise UserError(f"dataset {name}: {root / wanted} has no folder per label; {expected}")
-        parts = {wanted: tuple(labels_of)}
+        parts = {"train" if wanted == "all" else wanted: tuple(labels_of)}  # ("all" is TFDS's word for all splits)
     else:
         parts = {part.name: labels for part, labels in labels_of.items() if split is None or part.name in split}
     names = sorted({label.name for labels in (*labels_of.values(), *parts.values()) for label in labels})
@@ -210,7 +219,7 @@ def _handle(name: str, builder: Any, split: str) -> Dataset:
     known = ", ".join(splits) or "none"
     try:
         parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(splits)
-    except (ValueError, KeyError, AssertionError, NotImplementedError) as error:
+    except (ValueError, KeyError, AssertionError, NotImplementedError, RecursionError) as error:
         raise UserError(f"dataset {name}: no split {split!r}; it has {known}") from error
     # A bound that a whole split does not give is None.
     bounds = [(p.splitname, p.from_ or 0, splits[p.splitname].num_examples if p.to is None else p.to) for p in parts]

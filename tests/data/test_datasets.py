@@ -50,7 +50,7 @@ def flat(tmp_path, labels=("cat", "dog"), count=5):
 def test_folder_without_splits_opens_under_any_name(tmp_path):
     name = flat(tmp_path)
     whole, test = open_dataset(name, "train"), open_dataset(name, "test")
-    assert whole.paths == test.paths
+    assert whole.paths == test.paths == open_dataset(name, "all").paths
     assert (whole.num_examples, whole.class_names) == (10, ("cat", "dog"))
     parts = [open_dataset(name, split) for split in ("train[:80%]", "test[80%:]")]
     assert parts[0].paths + parts[1].paths == whole.paths
