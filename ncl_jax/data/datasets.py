@@ -8,6 +8,8 @@ import dataclasses
 import difflib
 import importlib
 import os
+import random
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ BUILDERS: dict[str, tuple[str, str]] = {
     "imagenet100": ("ncl_jax.data.imagenet100", "Imagenet100"),
 }
 MADE_BY_COMMAND = ("textures", "imagenet_texture")
+IMAGE_FILES = (".jpg", ".jpeg", ".png")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,10 +90,20 @@ def open_dataset(name: str, split: str, *, data_dir: str | os.PathLike | None = 
     """The handle of `split` (TFDS slices such as `train[:10%]` included) of the dataset `name`.
 
     `name` is a TFDS name with optional `/config` and `:version`, one of BUILDERS (built into `data_dir` on first
-    use), or `folder:PATH` for `PATH/split/label/*.jpg|jpeg|png`. `data_dir` defaults to TFDS's own.
+    use), or `folder:PATH` for `PATH/split/label/*.jpg|jpeg|png`; a folder of `PATH/label/*` is one split, under
+    whatever name it is asked for (so `a[:80%]` and `a[80%:]` part it). `data_dir` defaults to TFDS's own.
     Raises UserError for what does not exist, is not prepared, is empty or holds no images.
     """
-    return _handle(name, _open_builder(name, data_dir), split)
+    return _handle(name, _open_builder(name, data_dir, split), split)
+
+
+def need_other_images(train: Dataset, test: Dataset) -> None:
+    """UserError where both are the same images, as two names of the only split of a folder are."""
+    if (train.paths, train.chunks) == (test.paths, test.chunks):
+        raise UserError(
+            f"dataset {train.name}: {train.split} and {test.split} are the same images; name slices of them, "
+            "e.g. train[:80%] and train[80%:]"
+        )
 
 
 def split_names(name: str, *, data_dir: str | os.PathLike | None = None) -> tuple[str, ...]:
@@ -99,21 +112,59 @@ def split_names(name: str, *, data_dir: str | os.PathLike | None = None) -> tupl
     return tuple(split for split, info in splits.items() if info.num_examples)
 
 
-def _open_builder(name: str, data_dir: str | os.PathLike | None) -> Any:
+def _open_builder(name: str, data_dir: str | os.PathLike | None, split: str | None = None) -> Any:
     if name.startswith("folder:"):
-        return _folder(name)
+        return _folder(name, split)
     return _builder(name, os.fspath(data_dir) if data_dir else None)
 
 
-def _folder(name: str) -> Any:
+def _folder(name: str, split: str | None) -> Any:
+    """What `_handle` needs of a builder, with the files, and their order, of TFDS's ImageFolder.
+
+    Files are looked for in the folders of the splits that `split` names alone; None: in all.
+    """
     root = Path(name.removeprefix("folder:")).expanduser()
+    expected = "expected PATH/split/label/*.jpg|png, or PATH/label/*.jpg|png"
     if not root.is_dir():
-        raise UserError(f"dataset {name}: no such folder; expected PATH/split/label/*.jpg|png at {root}")
+        raise UserError(f"dataset {name}: no such folder; {expected} at {root}")
+    labels_of = {part: _entries(part, folders=True) for part in _entries(root, folders=True)}
+    if not any(labels_of.values()):  # no split level: these are the labels
+        wanted = (split or "train").partition("[")[0]
+        if root / wanted in labels_of:
+            raise UserError(f"dataset {name}: {root / wanted} has no folder per label; {expected}")
+        parts = {"train" if wanted == "all" else wanted: tuple(labels_of)}  # ("all" is TFDS's word for all splits)
+    else:
+        parts = {part.name: labels for part, labels in labels_of.items() if split is None or part.name in split}
+    names = sorted({label.name for labels in (*labels_of.values(), *parts.values()) for label in labels})
+    examples = {}
+    for part, labels in parts.items():
+        found = [
+            types.SimpleNamespace(image_path=path, label=label.name) for label in labels for path in _entries(label)
+        ]
+        random.Random(part if any(labels_of.values()) else "").shuffle(found)
+        examples[part] = found
+    if not any(examples.values()) and (parts or not labels_of):
+        raise UserError(f"dataset {name}: no images found; {expected} in {root}")
     tfds = import_tfds()
-    builder = tfds.folder_dataset.ImageFolder(os.fspath(root))
-    if not any(builder.info.splits[s].num_examples for s in builder.info.splits):
-        raise UserError(f"dataset {name}: no images found; expected PATH/split/label/*.jpg|png in {root}")
-    return builder
+    empty = {part.name: [] for part in labels_of if any(labels_of.values())}  # that are there, but were not asked for
+    splits = [
+        tfds.core.SplitInfo(name=part, shard_lengths=[len(found)], num_bytes=0)
+        for part, found in (empty | examples).items()
+    ]
+    features = tfds.features.FeaturesDict(
+        {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(names=names)}
+    )
+    info = types.SimpleNamespace(
+        splits=tfds.core.splits.SplitDict(splits), features=features, supervised_keys=("image", "label")
+    )
+    return types.SimpleNamespace(info=info, _split_examples=examples)
+
+
+def _entries(folder: Path, *, folders: bool = False) -> tuple[Path, ...]:
+    """The folders, or the image files, in a folder, in the order of their names."""
+    with os.scandir(folder) as entries:
+        found = [e.name for e in entries if (e.is_dir() if folders else e.name.lower().endswith(IMAGE_FILES))]
+    return tuple(folder / name for name in sorted(found))
 
 
 def _builder(name: str, data_dir: str | None) -> Any:
@@ -168,7 +219,7 @@ def _handle(name: str, builder: Any, split: str) -> Dataset:
     known = ", ".join(splits) or "none"
     try:
         parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(splits)
-    except (ValueError, KeyError, AssertionError, NotImplementedError) as error:
+    except (ValueError, KeyError, AssertionError, NotImplementedError, RecursionError) as error:
         raise UserError(f"dataset {name}: no split {split!r}; it has {known}") from error
     # A bound that a whole split does not give is None.
     bounds = [(p.splitname, p.from_ or 0, splits[p.splitname].num_examples if p.to is None else p.to) for p in parts]

@@ -55,7 +55,8 @@ def extract(
     A batch is a dict of host arrays of one leading length: uint8 images `[b s s 3]` under `image`, `mask` [b] (False
     where padded; may be missing when nothing is padded) and any integer fields [b], which come back as int32.
     Nothing is dropped: a batch that does not divide over the devices of `sharding` is padded here. With several
-    processes each gives its own part, all must give equally many batches, and every process gets all rows.
+    processes each gives its own part, all must give equally many batches, and every process gets all rows. Rows come in
+    the order of `id` where the batches have it: it then depends neither on the batches nor on the processes.
     Raises UserError where no image comes or a feature is not finite.
     """
     rows: list[dict[str, np.ndarray]] = []
@@ -79,6 +80,9 @@ def extract(
         raise UserError(
             f"features: {bad.sum()} of {len(bad)} images give values that are not finite; the encoder has diverged"
         )
+    if "id" in result:
+        order = np.argsort(result["id"], kind="stable")
+        result = {name: rows[order] for name, rows in result.items()}
     return result
 
 

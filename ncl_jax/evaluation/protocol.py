@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from ncl_jax import checkpoint, convert, methods, optim, parallel, state, workdir
 from ncl_jax.config import Config
+from ncl_jax.data import datasets
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import curves, knn, report, sets
 from ncl_jax.evaluation.rows import Measure
@@ -30,7 +31,7 @@ def check(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:
     Returns the test sets that are there, and why each of the others is not. Raises UserError where in-domain images
     are missing or have no labels.
     """
-    subject.open()
+    datasets.need_other_images(subject.train_set, subject.open())
     settings = subject.config.evaluation
     knn.check_k(settings.knn_k, subject.train_set.num_examples)
     there, missing = sets.available(subject, settings.sets)
@@ -46,7 +47,7 @@ def online(subject: Subject) -> list[Measure]:
     if settings.online:
         there, _ = sets.available(subject, {name: settings.sets[name] for name in settings.online})
         results["linear_top1"] = subject.linear()
-        results["sets"] = sets.run(subject, there)
+        results["sets"], _ = sets.run(subject, there)
     return report.measures(results)
 
 
@@ -54,15 +55,15 @@ def evaluate(subject: Subject) -> dict[str, Any]:
     """kNN, linear probe and all test sets of `config.evaluation.sets`. Shares and accuracies are in [0, 1]."""
     config = subject.config
     there, missing = sets.available(subject, config.evaluation.sets)  # the table says what is missing
-    return {
+    results = {
         "dataset": f"{config.data.name}, {config.data.test_split}",
         "train_images": len(subject.train["label"]),
         "test_images": len(subject.test["label"]),
         "knn_top1": subject.knn(),
         "linear_top1": subject.linear(),
-        "sets": sets.run(subject, there),
-        "skipped": missing,
     }
+    results["sets"], failed = sets.run(subject, there)
+    return results | {"skipped": missing | failed}
 
 
 def evaluate_run(encoder: Encoder, run_dir: Path, current: state.TrainState, *, name: str = "") -> dict[str, Any]:

@@ -8,17 +8,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, UInt8
 
 from ncl_jax import models, parallel, state
 from ncl_jax.augment.views import normalize
 from ncl_jax.config import Config
 from ncl_jax.data import datasets, stream
+from ncl_jax.errors import UserError
 from ncl_jax.evaluation import augmented_probe, features, knn, linear_probe
 
 Variables = Mapping[str, Any]
 Features = dict[str, np.ndarray]  # of `features.extract`
+Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Encoder:
@@ -58,11 +60,11 @@ class Subject:
         self.encoder, self.variables, self.current, self.folder, self.say = encoder, variables, current, folder, say
         self.config, self.model, self.mesh = encoder.config, encoder.model, encoder.mesh
 
-    def open(self, name: str = "", split: str = "") -> datasets.Dataset:
-        """The handle of a labelled split; the in-domain dataset and its test split by default. Raises UserError."""
+    def open(self, name: str = "", split: str = "", *, labels: bool = True) -> datasets.Dataset:
+        """The handle of a split, a labelled one unless said otherwise; of the in-domain test split by default."""
         data = self.config.data
         dataset = datasets.open_dataset(name or data.name, split or data.test_split, data_dir=data.data_dir)
-        return dataset.need_labels()
+        return dataset.need_labels() if labels else dataset
 
     def batches(self, dataset: datasets.Dataset) -> Iterator[dict[str, np.ndarray]]:
         """This process's part of every image once, in order: `stream.eval_batches`."""
@@ -73,13 +75,47 @@ class Subject:
             resize=self.config.evaluation.resize,
         )
 
-    def features(self, dataset: datasets.Dataset) -> Features:
-        """`features` float32 [n d], `label` and other integer fields [n] of every image, on every process."""
+    def images(self, dataset: datasets.Dataset, count: int) -> UInt8[np.ndarray, "n s s 3"]:
+        """The first `count` images that decode, or as many as there are; every process has them all."""
+        settings, found = self.config.evaluation, []
+        batches = stream.eval_batches(
+            dataset, batch=64, size=self.config.data.image_size, resize=settings.resize, process=(0, 1)
+        )
+        for batch in batches:
+            found.extend(batch["image"][batch["mask"]])
+            if len(found) >= count:
+                break
+        if not found:
+            raise UserError(f"dataset {dataset.name}[{dataset.split}]: none of its images decodes")
+        return np.stack(found[:count])
+
+    def features(self, dataset: datasets.Dataset, change: Change | None = None) -> Features:
+        """`features` float32 [n d], `label` and other integer fields [n] of every image, on every process.
+
+        `change(images, ids) -> images` draws this process's images anew before they are encoded.
+        """
+        batches = self.batches(dataset)
+        if change:
+            batches = ({**batch, "image": change(batch["image"], batch["id"])} for batch in batches)
         return features.extract(
             lambda images: self.encoder.encode(self.variables, images),
-            self.batches(dataset),
+            batches,
             sharding=parallel.batch_sharding(self.mesh),
         )
+
+    def on_devices(self, function: Callable[..., Any]) -> Callable[..., np.ndarray]:
+        """`function` of host arrays `[b ...]`, computed by this process's own devices, each a part of the batch.
+
+        What it does with an image must not depend on the others.
+        """
+        mesh, split = self._own_mesh, PartitionSpec(parallel.DATA_AXIS)
+        compiled = jax.jit(jax.shard_map(function, mesh=mesh, in_specs=split, out_specs=split, check_vma=False))
+        return lambda *arrays: np.asarray(compiled(*jax.device_put(arrays, parallel.batch_sharding(mesh))))
+
+    @functools.cached_property
+    def _own_mesh(self) -> Mesh:
+        """Of the devices of `mesh` those of this process."""
+        return parallel.data_mesh([d for d in self.mesh.devices.flat if d.process_index == jax.process_index()])
 
     @functools.cached_property
     def train_set(self) -> datasets.Dataset:
@@ -126,7 +162,7 @@ class Subject:
     @functools.cached_property
     def _local(self) -> tuple[Any, Any, Any]:
         """Variables and probe on this process's own devices, and how a batch lies over these."""
-        mesh = parallel.data_mesh(jax.local_devices())
+        mesh = self._own_mesh
         probe = {name: getattr(self.probe, name) for name in ("kernel", "bias", "mean", "scale")}
         whole = parallel.replicated(mesh)
         variables = jax.tree.map(parallel.local_value, self.variables)

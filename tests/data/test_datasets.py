@@ -6,10 +6,10 @@ import time
 
 import numpy as np
 import pytest
-from builders import Imagenet2012, Unlabelled
+from builders import Imagenet2012, Unlabelled, encoded, picture
 
-from ncl_jax.data import imagenet100, prepared, shapes_textures
-from ncl_jax.data.datasets import open_dataset
+from ncl_jax.data import datasets, imagenet100, prepared, shapes_textures
+from ncl_jax.data.datasets import open_dataset, split_names
 from ncl_jax.errors import UserError
 
 
@@ -37,6 +37,41 @@ def test_folder(folder):
     for path, label in zip(data.paths, data.folder_labels, strict=True):
         assert path.split(os.sep)[-2] == data.class_names[label]
     assert open_dataset(f"folder:{folder}", "train[:50%]").num_examples == 3
+
+
+def flat(tmp_path, labels=("cat", "dog"), count=5):
+    for label in labels:
+        (tmp_path / label).mkdir()
+        for index in range(count):
+            (tmp_path / label / f"{index}.jpg").write_bytes(encoded(picture(index)))
+    return f"folder:{tmp_path}"
+
+
+def test_folder_without_splits_opens_under_any_name(tmp_path):
+    name = flat(tmp_path)
+    whole, test = open_dataset(name, "train"), open_dataset(name, "test")
+    assert whole.paths == test.paths == open_dataset(name, "all").paths
+    assert (whole.num_examples, whole.class_names) == (10, ("cat", "dog"))
+    parts = [open_dataset(name, split) for split in ("train[:80%]", "test[80%:]")]
+    assert parts[0].paths + parts[1].paths == whole.paths
+    assert split_names(name) == ("train",)
+    assert f"{tmp_path}/cat has no folder per label" in refusal(name, "cat[:50%]")
+
+
+def test_folder_has_the_files_of_tfds_in_its_order_and_leaves_other_splits_alone(folder, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    theirs = tfds.folder_dataset.ImageFolder(str(folder))
+    listed, entries = [], datasets._entries
+    monkeypatch.setattr(datasets, "_entries", lambda f, **k: listed.append(str(f)) or entries(f, **k))
+    for split in ("train", "val"):
+        ours = open_dataset(f"folder:{folder}", split)
+        assert list(ours.paths) == [str(e.image_path) for e in theirs._split_examples[split]]
+        assert list(ours.class_names) == theirs.info.features["label"].names
+    listed.clear()
+    open_dataset(f"folder:{folder}", "val")
+    assert f"{folder}/val/cat" in listed
+    assert f"{folder}/train/cat" not in listed
 
 
 def test_refusals(data_dir, folder, tmp_path):

@@ -7,7 +7,7 @@ To add one, write a module with
 * `run(subject, settings) -> dict` of what goes to `results.json`: numbers, shares and accuracies in [0, 1];
 * `ROWS`: which of these numbers stand in tables and TensorBoard, under which title;
 
-and list it here. A set that `check` refuses is named and left out; it never stops the others.
+and list it here. A set that raises UserError, in either, is named and left out; it never stops the others.
 """
 
 from collections.abc import Mapping
@@ -21,8 +21,13 @@ from ncl_jax.evaluation.sets import (
     corruptions,
     cue_conflict,
     domain,
+    edges,
     feature_statistics,
     few_shot,
+    finetune,
+    real,
+    stylized,
+    textures,
     transfer,
 )
 
@@ -33,7 +38,12 @@ REGISTRY: dict[str, ModuleType] = {
     "corruptions": corruptions,
     "cue_conflict": cue_conflict,
     "categories": categories,
+    "edges": edges,
+    "stylized": stylized,
+    "textures": textures,
     "few_shot": few_shot,
+    "real": real,
+    "finetune": finetune,
     "transfer": transfer,
     "feature_statistics": feature_statistics,
 }
@@ -62,10 +72,14 @@ def available(subject: Any, chosen: Mapping[str, Any]) -> tuple[dict[str, Any], 
     return there, missing
 
 
-def run(subject: Any, chosen: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Results by name, each with its `kind`."""
-    results = {}
+def run(subject: Any, chosen: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Results by name, each with its `kind`, and why a set gave none after all (images that do not decode, ...)."""
+    results, failed = {}, {}
     for name, settings in chosen.items():
         subject.say(f"evaluating {name}")
-        results[name] = {"kind": kind_of(settings), **_module(settings).run(subject, settings)}
-    return results
+        try:
+            results[name] = {"kind": kind_of(settings), **_module(settings).run(subject, settings)}
+        except UserError as error:  # after hours of others: these must not be lost
+            failed[name] = str(error)
+            subject.say(f"left out: {name}: {error}")
+    return results, failed

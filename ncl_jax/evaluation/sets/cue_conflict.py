@@ -1,7 +1,7 @@
 """Shape or texture? Images whose shape and texture come from different classes (Geirhos et al. 2019).
 
 Either a split of the in-domain dataset with the labels `shape` and `texture` (`shapes_textures`), or images of the 16
-entry-level categories: TFDS's `geirhos_conflict_stimuli`, or a folder of `split/shape/shapeN-textureM.jpg`. There an
+entry-level categories: TFDS's `geirhos_conflict_stimuli`, or a folder of `shape/shapeN-textureM.jpg`. There an
 image counts where the probe has learnt classes of both categories.
 """
 
@@ -29,11 +29,15 @@ ROWS = (
 @dataclasses.dataclass(frozen=True)
 class Settings:
     dataset: str = ""  # a TFDS name or folder:PATH of the 16 categories; empty: the in-domain dataset
-    split: str = "cue_conflict"
+    split: str = ""  # empty: cue_conflict of the in-domain dataset, test of another
+
+    @property
+    def part(self) -> str:
+        return self.split or ("test" if self.dataset else "cue_conflict")
 
 
 def check(subject: Any, settings: Settings) -> None:
-    dataset = subject.open(settings.dataset, settings.split)
+    dataset = subject.open(settings.dataset, settings.part)
     if settings.dataset:
         _category_names(dataset, {})
         shape_bias.covered(subject.train_set.class_names)
@@ -42,7 +46,7 @@ def check(subject: Any, settings: Settings) -> None:
 
 
 def run(subject: Any, settings: Settings) -> dict[str, Any]:
-    dataset = subject.open(settings.dataset, settings.split)
+    dataset = subject.open(settings.dataset, settings.part)
     found = subject.features(dataset)
     probabilities = subject.probe.predict(found["features"])
     if settings.dataset:
@@ -64,8 +68,12 @@ def run(subject: Any, settings: Settings) -> dict[str, Any]:
 def _category_names(dataset: Any, found: dict[str, np.ndarray]) -> tuple[Sequence[str], Sequence[str]]:
     """Names of the shape and of the texture of every image, of `found` where the dataset has them as labels."""
     fields = ("shape_label", "texture_label")
-    if set(fields) <= {*dataset.extra_keys}:
-        shapes, textures = (np.asarray(dataset.names[field])[found.get(field, [])] for field in fields)
+    if set(fields) <= {*dataset.names}:
+        # (The one that is the dataset's label goes by that name.)
+        columns = [found.get("label" if field == dataset.label_key else field, []) for field in fields]
+        shapes, textures = (
+            np.asarray(dataset.names[field])[column] for field, column in zip(fields, columns, strict=True)
+        )
         return shapes.tolist(), textures.tolist()
     if not dataset.paths:
         raise UserError(f"dataset {dataset.name}[{dataset.split}]: has no labels shape_label and texture_label")

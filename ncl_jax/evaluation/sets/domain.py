@@ -32,15 +32,19 @@ def check(subject: Any, settings: Settings) -> None:
 
 def run(subject: Any, settings: Settings) -> dict[str, Any]:
     dataset = subject.open(settings.dataset, settings.split)
+    return score(subject, dataset, subject.features(dataset), per_class=settings.per_class)
+
+
+def score(subject: Any, dataset: Any, found: Any, *, per_class: bool = False) -> dict[str, Any]:
+    """The probe's accuracy on the features `found` of a set, and how many classes and images it counts."""
     columns = _columns(subject, dataset)
-    found = subject.features(dataset)
     probabilities, labels = subject.probe.predict(found["features"]), found["label"]
     columns = np.where(np.isin(np.arange(len(columns)), labels), columns, -1)  # a list can name more than there is
     scores = robustness.subset_accuracy(probabilities, labels, columns)
     result: dict[str, Any] = {"top1": scores["unmasked"], "classes": scores["classes"], "images": scores["images"]}
     if scores["classes"] < subject.num_classes:
         result["masked"] = scores["masked"]
-    if settings.per_class:
+    if per_class:
         truth = columns[labels]
         result |= by_class(probabilities[truth >= 0], truth[truth >= 0], subject.train_set.class_names)
     return result

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from ncl_jax.data import datasets
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import linear_probe
 from ncl_jax.evaluation.rows import Row
@@ -21,6 +22,7 @@ def check(subject: Any, settings: Settings) -> None:
     if not settings.dataset:
         raise UserError("config.evaluation.sets: a set of kind transfer needs dataset, a TFDS name or folder:PATH")
     train, test = _open(subject, settings)
+    datasets.need_other_images(train, test)
     if train.class_names != test.class_names:
         raise UserError(f"dataset {settings.dataset}: {train.split} and {test.split} have other classes")
 

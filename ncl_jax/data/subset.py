@@ -1,0 +1,47 @@
+"""Some records of a dataset, as a dataset."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Int
+
+from ncl_jax.data.datasets import Chunk, Dataset
+from ncl_jax.errors import UserError
+
+MOST = 200_000  # records of TFRecord files out of which single ones are picked: the files are read up to each of them
+
+
+def pick(dataset: Dataset, ids: Int[np.ndarray, " k"]) -> Dataset:
+    """The records `ids` (rising) of `dataset`, numbered anew from 0.
+
+    Raises UserError for a dataset of TFRecord files that is too large for that.
+    """
+    ids = np.asarray(ids)
+    split = f"{dataset.split}, {len(ids)} records"
+    if dataset.paths:
+        assert dataset.folder_labels is not None
+        paths = tuple(dataset.paths[i] for i in ids)
+        return dataclasses.replace(
+            dataset, split=split, num_examples=len(ids), paths=paths, folder_labels=dataset.folder_labels[ids]
+        )
+    check(dataset)
+    starts = np.array([chunk.start for chunk in dataset.chunks])
+    chunks: list[Chunk] = []
+    for number, index in enumerate(ids.tolist()):
+        source = dataset.chunks[int(np.searchsorted(starts, index, side="right")) - 1]
+        place = index - source.start + source.skip
+        last = chunks[-1] if chunks else None
+        if last and last.path == source.path and last.skip + last.take == place:
+            chunks[-1] = dataclasses.replace(last, take=last.take + 1)
+        else:
+            chunks.append(Chunk(source.path, place, 1, number))
+    return dataclasses.replace(dataset, split=split, num_examples=len(ids), chunks=tuple(chunks))
+
+
+def check(dataset: Dataset) -> None:
+    """UserError where `pick` would take for ever."""
+    if not dataset.paths and dataset.num_examples > MOST:
+        raise UserError(
+            f"dataset {dataset.name}[{dataset.split}]: too large for picking a share of its labels; name one that is "
+            "smaller already, e.g. TFDS's imagenet2012_subset/1pct"
+        )

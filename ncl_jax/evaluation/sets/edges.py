@@ -1,0 +1,28 @@
+"""Line drawings of the test images, made here: shape without texture or colour.
+
+Canny's edges, as Geirhos et al. (2019) drew theirs; but theirs are 160 images of 16 categories, cut out of their
+background (kind `categories` reads such a folder), and these are all the test images with everything in them.
+"""
+
+import dataclasses
+from typing import Any
+
+from ncl_jax.evaluation import edges
+from ncl_jax.evaluation.rows import Row
+from ncl_jax.evaluation.sets import changed
+
+ROWS = (Row("top1", "{name}"),)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    split: str = ""  # of the in-domain dataset; empty: its test split
+
+
+def check(subject: Any, settings: Settings) -> None:
+    subject.open(split=settings.split)
+
+
+def run(subject: Any, settings: Settings) -> dict[str, Any]:
+    draw = subject.on_devices(edges.draw_edges)
+    return changed.run(subject, settings.split, lambda images, ids: draw(images))

@@ -1,0 +1,236 @@
+"""Every kind of test set on a tiny encoder: what it counts, that nothing else counts, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+from builders_imagenet import GeirhosConflictStimuli, Imagenet2012Real, real_labels
+
+from ncl_jax import config
+from ncl_jax.data import datasets, prepared, stream, subset
+from ncl_jax.errors import UserError
+from ncl_jax.evaluation import protocol, report, sets
+
+ALL = {
+    "corruptions": {"names": ("gaussian_noise", "contrast", "jpeg_compression"), "severities": (1, 5)},
+    "few_shot": {"shares": (0.1, 0.5), "draws": 2},
+    "feature_statistics": {"images": 21},
+    "edges": {},
+    "textures": {"quality": "draft"},
+    "stylized": {"num_styles": 10},
+}
+
+
+@pytest.fixture(scope="module")
+def chosen(drawn):
+    return ALL | {
+        "cue_conflict": {"dataset": f"folder:{drawn}/cue"},
+        "categories": {"dataset": f"folder:{drawn}/categories"},
+        "sketch": {"kind": "domain", "dataset": f"folder:{drawn}/sketch", "per_class": True},
+        "pets": {
+            "kind": "transfer",
+            "dataset": f"folder:{drawn}/categories",
+            "train_split": "train[:60%]",
+            "test_split": "train[60%:]",
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def results(make_subject, chosen):
+    """All kinds but the trained ones, on one device in batches of 7 and on eight in batches of 32."""
+    return [protocol.evaluate(make_subject(chosen, devices=d, batch=b)) for d, b in ((1, 7), (8, 32))]
+
+
+def numbers(tree, prefix=""):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, (int, float, list)):
+            yield prefix + key, value
+
+
+def test_results_depend_neither_on_the_batch_nor_on_the_devices(results):
+    one, eight = (dict(numbers(r)) for r in results)
+    assert one.keys() == eight.keys()
+    assert len(one) > 40
+    for key, value in one.items():
+        np.testing.assert_allclose(value, eight[key], rtol=1e-4, atol=1e-6, err_msg=key)
+
+
+def test_every_image_counts_once(results, chosen):
+    found = results[0]
+    assert found["skipped"] == {}
+    assert (found["train_images"], found["test_images"]) == (60, 21)
+    assert set(found["sets"]) == set(chosen)
+    counted = {name: result["images"] for name, result in found["sets"].items() if "images" in result}
+    assert counted == {
+        "feature_statistics": 21,
+        "edges": 21,
+        "textures": 21,
+        "stylized": 21,
+        "cue_conflict": 6,
+        "categories": 12,
+        "sketch": 6,
+        "pets": 5,
+    }
+
+
+def test_the_numbers_make_sense(results):
+    found = results[0]["sets"]
+    assert results[0]["linear_top1"] > 1 / 3  # chance
+    cue = found["cue_conflict"]
+    assert cue["shape"] + cue["texture"] + cue["other"] == pytest.approx(1)
+    assert cue["categories"] == 3
+    assert found["sketch"]["classes"] == 1
+    assert found["sketch"]["masked"] == 1.0  # only bears are left to choose
+    assert found["sketch"]["top1"] == found["sketch"]["per_class"]["n02132136"] < 1.0001
+    assert found["categories"]["chance"] == pytest.approx(1 / 3)
+    assert found["pets"]["train_images"] == 7
+    assert found["stylized"]["styles"] == 10
+    assert set(found["few_shot"]) == {"kind", "top1_10%", "top1_50%"}
+    assert set(found["corruptions"]["per_severity"]) == {"gaussian_noise", "contrast", "jpeg_compression"}
+
+
+def test_tables_show_every_set(results):
+    table, markdown = report.table(results[0]), report.table(results[0], markdown=True)
+    for text in (
+        "kNN top-1",
+        "shape bias",
+        "sketch, masked",
+        "edges",
+        "stylized",
+        "pets, own probe",
+        "corruptions, mean",
+    ):
+        assert text in table
+        assert f"| {text} |" in markdown
+    keys = [measure.key for measure in report.measures(results[0])]
+    assert len(keys) == len(set(keys))
+    assert "cue_conflict/shape_bias" in keys
+
+
+def test_fine_tuning_learns_more_than_the_probe_of_a_random_encoder(make_subject):
+    chosen = {
+        "finetune": {"epochs": 10, "batch": 16, "learning_rate": 0.5},
+        "half": {"kind": "finetune", "share": 0.5, "epochs": 1, "batch": 16},
+    }
+    subject = make_subject(chosen)
+    there, missing = protocol.check(subject)
+    assert not missing
+    found, _ = sets.run(subject, there)
+    assert found["finetune"]["train_images"] == 60
+    assert found["half"]["train_images"] == 30
+    assert found["finetune"]["images"] == found["half"]["images"] == 21
+    assert found["finetune"]["top1"] > 0.6
+
+
+def test_a_share_of_a_folder_and_of_prepared_records(make_subject, drawn):
+    whole = datasets.open_dataset("shapes_textures/px16", "test[:40]", data_dir=drawn / "tfds")
+    ids = np.array([0, 1, 2, 17, 39])
+    part = subset.pick(whole, ids)
+    assert [(c.skip, c.take, c.start) for c in part.chunks] == [(0, 3, 0), (17, 1, 3), (39, 1, 4)]
+
+    def images(dataset):
+        batches = stream.eval_batches(dataset, batch=8, size=16, resize=16)
+        return np.concatenate([b["image"][b["mask"]] for b in batches])
+
+    np.testing.assert_array_equal(images(part), images(whole)[ids])
+
+
+def test_real_labels_of_tfds_and_of_the_published_file(make_subject, drawn, tmp_path):
+    prepared.prepare(lambda: Imagenet2012Real(data_dir=str(drawn / "tfds")))
+    published = tmp_path / "real.json"
+    published.write_text(json.dumps([real_labels(i) for i in range(12)]))
+    folder = tmp_path / "val" / "x"
+    folder.mkdir(parents=True)
+    for index in range(12):  # the same images as a folder
+        (folder / f"ILSVRC2012_val_{index + 1:08}.jpg").write_bytes(Imagenet2012Real.image(index))
+    subject = make_subject(
+        {
+            "real": {},
+            "file": {"kind": "real", "labels": str(published), "dataset": f"folder:{tmp_path}/val", "split": "all"},
+        }
+    )
+    there, missing = protocol.check(subject)
+    assert not missing
+    found, _ = sets.run(subject, there)
+    assert found["real"]["images"] == 9  # three have no label that the probe has learnt
+    assert found["file"] == found["real"]
+
+
+def test_cue_conflict_of_tfds(make_subject, drawn):
+    GeirhosConflictStimuli.folder = drawn / "cue"
+    prepared.prepare(lambda: GeirhosConflictStimuli(data_dir=str(drawn / "tfds")))
+    subject = make_subject({"cue": {"kind": "cue_conflict", "dataset": "geirhos_conflict_stimuli"},
+                            "folder": {"kind": "cue_conflict", "dataset": f"folder:{drawn}/cue"}})  # fmt: skip
+    there, missing = protocol.check(subject)
+    assert not missing
+    found, _ = sets.run(subject, there)
+    assert found["cue"] == found["folder"]
+
+
+def test_a_missing_set_is_named_and_the_others_run(make_subject, drawn):
+    said = []
+    subject = make_subject({"edges": {}, "sketch": {"kind": "domain", "dataset": "imagenet_sketch"}}, say=said.append)
+    found = protocol.evaluate(subject)
+    assert set(found["sets"]) == {"edges"}
+    assert "not prepared" in found["skipped"]["sketch"]
+    protocol.check(subject)
+    assert any(line.startswith("left out: sketch: ") for line in said)
+    assert "left out: sketch: " in report.table(found)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "domain", "dataset": "folder:{drawn}/empty"}, "no images found"),
+        (
+            {"kind": "domain", "dataset": "folder:{drawn}/categories"},
+            "no class in common ('airplane' against 'n02132136')",
+        ),
+        ({"kind": "cue_conflict", "dataset": "folder:{drawn}/categories"}, "is not named shapeN-textureM"),
+        ({"kind": "cue_conflict"}, "no split 'cue_conflict'; it has"),
+        ({"kind": "categories"}, "needs dataset"),
+        ({"kind": "transfer"}, "needs dataset"),
+        ({"kind": "transfer", "dataset": "folder:{drawn}/categories"}, "are the same images"),
+        ({"kind": "stylized", "styles": "folder:{drawn}/none"}, "no such folder"),
+        ({"kind": "stylized", "adain_vgg": "x.pth"}, "give both or none"),
+        ({"kind": "real"}, "not prepared"),
+        ({"kind": "real", "labels": "{drawn}/none.json"}, "no ReaL labels"),
+        ({"kind": "finetune", "train": "folder:{drawn}/categories"}, "its classes are not those of"),
+        ({"kind": "corruptions", "names": ("fogg",)}, "did you mean 'fog'"),
+        ({"kind": "corruptions", "severities": (6,)}, "one of 1, 2, 3, 4, 5"),
+    ],
+)
+def test_what_does_not_fit_is_one_line_before_any_compute(make_subject, drawn, settings, message):
+    (drawn / "empty").mkdir(exist_ok=True)
+    settings = {k: v.format(drawn=drawn) if isinstance(v, str) else v for k, v in settings.items()}
+    subject = make_subject({"asked": settings}, data={"data_dir": str(drawn / "nothing")})
+    subject.encoder = None  # nothing is encoded
+    _, missing = protocol.check(subject)
+    assert message in missing["asked"]
+    assert "\n" not in missing["asked"]
+
+
+def test_corrupt_images_cost_their_set_alone(make_subject, tmp_path):
+    (tmp_path / "n02132136").mkdir()
+    for index in range(4):
+        (tmp_path / "n02132136" / f"{index}.jpg").write_bytes(b"\xff\xd8\xff no image")
+    found = protocol.evaluate(
+        make_subject({"broken": {"kind": "domain", "dataset": f"folder:{tmp_path}"}, "edges": {}})
+    )
+    assert found["sets"]["edges"]["images"] == 21
+    assert found["skipped"] == {"broken": "features: the dataset gave no images; check its name and split"}
+
+
+def test_a_probe_of_one_class_and_the_same_images_twice_are_one_line(make_subject, drawn):
+    with pytest.raises(UserError, match="takes at least two classes"):
+        _ = make_subject({}, data={"name": f"folder:{drawn}/one"}).probe
+    with pytest.raises(UserError, match="train and test are the same images"):
+        protocol.check(make_subject({}, data={"name": f"folder:{drawn}/categories"}))
+
+
+def test_settings_survive_json(chosen, drawn):
+    parsed = config.parse({"evaluation": {"sets": chosen | {"f": {"kind": "finetune"}, "r": {"kind": "real"}}}})
+    assert config.parse(json.loads(json.dumps(config.to_dict(parsed)))) == parsed
