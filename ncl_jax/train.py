@@ -160,6 +160,7 @@ class _Report:
     def __init__(self, config: Config, run_dir: Path, total_steps: int, done: int, steps: feed.Feed):
         self._config, self._run_dir, self._steps, self._done = config, run_dir, steps, done
         self._writer = metrics.writer(run_dir, done)
+        self._collapsed = False
         self.bar = metrics.Progress(total_steps, done)
 
     def __enter__(self) -> "_Report":
@@ -183,7 +184,9 @@ class _Report:
         self.write(done, scalars)
         shown = ("loss", "contrast_top1", "similarity_ns", "online_top1", "images_per_second")
         self.bar.update(done, {name: scalars[name] for name in shown if name in scalars})
-        if scalars["effective_rank"] < self._config.collapse_rank:
+        collapsed, before = scalars["effective_rank"] < self._config.collapse_rank, self._collapsed
+        self._collapsed = collapsed
+        if collapsed and not before:  # once, until it recovers
             self.bar.say(
                 f"warning: the embeddings collapse (effective rank {scalars['effective_rank']:.2f}, "
                 f"below config.collapse_rank = {self._config.collapse_rank:g}); "
