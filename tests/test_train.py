@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -231,3 +232,11 @@ def test_preview_writes_the_grid(overrides, tmp_path):
     image = Image.open(target)
     assert image.width > 3 * 112
     assert len(image.getcolors(2**20)) > 100
+
+
+def test_a_collapse_is_told_when_it_begins(config, tmp_path, capsys):
+    with train._Report(config, tmp_path, 10, 0, SimpleNamespace(skips=0)) as report:
+        for step, rank in enumerate((1.5, 1.4, 3.0, 1.9), start=1):
+            report.interval(step, {"loss": 1.0, "effective_rank": rank})
+    told = [line for line in capsys.readouterr().out.splitlines() if "the embeddings collapse" in line]
+    assert [f"effective rank {rank}" in line for rank, line in zip(("1.50", "1.90"), told, strict=True)] == [True, True]
