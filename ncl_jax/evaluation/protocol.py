@@ -74,7 +74,10 @@ def evaluate_run(encoder: Encoder, run_dir: Path, current: state.TrainState, *, 
     results = evaluate(subject)
     if jax.process_index() == 0:
         workdir.write_json(run_dir / (f"results_{name}.json" if name else "results.json"), results)
-        curves.draw(run_dir / "metrics.jsonl", run_dir / "curves.png")
+        units = {
+            measure.key: (measure.title, measure.unit) for measure in report.measures(results) if "/" in measure.key
+        }
+        curves.draw(run_dir / "metrics.jsonl", run_dir / "curves.png", units)
         print(report.table(results))
     return results
 
