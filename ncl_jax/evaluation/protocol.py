@@ -86,7 +86,7 @@ def evaluate_workdir(config: Config, folder: str, *, name: str = "") -> dict[str
     """`evaluate_run` on the newest good checkpoint of a workdir. `name`: of the evaluation, for its file."""
     mesh = parallel.data_mesh()
     encoder = Encoder(config, mesh)
-    check(Subject(encoder, {}))
+    check(Subject(encoder, {}, say=speaker()))
     run_dir = Path(folder).expanduser().resolve()
     return evaluate_run(encoder, run_dir, restore(config, run_dir, mesh), name=name)
 
@@ -108,6 +108,7 @@ def evaluate_torch(config: Config, file: str, folder: str, *, stem: str | None =
     say(f"{file}: {network.layout}: {network.describe()}")
     model = network.encoder().clone(dtype=jnp.dtype(config.model.dtype))
     subject = Subject(Encoder(config, mesh, model), network.variables, folder=target, say=say)
+    check(subject)
     results = {"checkpoint": str(file), "network": f"{network.layout}: {network.describe()}"} | evaluate(subject)
     if jax.process_index() == 0:
         workdir.write_json(target / "results.json", results)
