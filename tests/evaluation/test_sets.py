@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import Jpegs
 from builders_imagenet import GeirhosConflictStimuli, Imagenet2012Real, real_labels
 
 from ncl_jax import config, parallel
@@ -128,10 +129,11 @@ def test_fine_tuning_learns_more_than_the_probe_of_a_random_encoder(make_subject
 
 
 def test_a_share_of_prepared_records(drawn):
-    whole = datasets.open_dataset("shapes_textures/px16", "test[:40]", data_dir=drawn / "tfds")
+    prepared.prepare(lambda: Jpegs(data_dir=str(drawn / "tfds")))
+    whole = datasets.open_dataset("jpegs", "train[5:45]", data_dir=drawn / "tfds")
     ids = np.array([0, 1, 2, 17, 39])
     part = subset.pick(whole, ids)
-    assert [(c.skip, c.take, c.start) for c in part.chunks] == [(0, 3, 0), (17, 1, 3), (39, 1, 4)]
+    assert [(c.skip, c.take, c.start) for c in part.chunks] == [(5, 3, 0), (22, 1, 3), (44, 1, 4)]
 
     def images(dataset):
         batches = stream.eval_batches(dataset, batch=8, size=16, resize=16)
