@@ -50,7 +50,8 @@ def run(subject: Any, settings: Settings) -> dict[str, Any]:
     else:
         accuracy = robustness.evaluate_corruptions(
             subject.predict,
-            subject.batches(subject.open(split=settings.split)),
+            # On the devices once, a part of the batch on each, for all the ways it is corrupted in.
+            ({**b, "image": subject.place(b["image"])} for b in subject.batches(subject.open(split=settings.split))),
             functools.partial(_corrupt, seed=settings.seed),
             names=settings.names,
             severities=settings.severities,
