@@ -50,7 +50,11 @@ def get_config(variant: str | None = None) -> ConfigDict:
         "every_epochs": 6,
         "knn_k": 50,
         "resize": 32,
-        "sets": {"cue_conflict": {}},
+        "sets": {
+            "cue_conflict": {},
+            "silhouette": {"kind": "domain", "split": "silhouette"},
+            "texture": {"kind": "domain", "split": "texture"},
+        },
     }
     config.checkpoint = {"every_epochs": 6}
     return config

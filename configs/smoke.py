@@ -24,5 +24,5 @@ def get_config(variant: str | None = None) -> ConfigDict:
     config.negatives = {"patch": {}}
     config.optim = {"learning_rate": 0.02}
     sets = {"cue_conflict": {"split": "cue_conflict[:128]"}}
-    config.evaluation = {"every_epochs": 2, "knn_k": 20, "resize": 32, "sets": sets}
+    config.evaluation = {"every_epochs": 2, "knn_k": 20, "resize": 32, "sets": sets, "online": ("cue_conflict",)}
     return config

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from ncl_jax import config as config_lib
 from ncl_jax import main, parallel, train, workdir
@@ -79,6 +80,18 @@ def test_a_run_leaves_what_it_promises(finished, config):
     assert config_lib.parse(json.loads((finished / "config.json").read_text())) == config
 
 
+def test_sets_are_measured_while_the_run_goes_on(finished):
+    """As named in config.evaluation.online, by a probe of that moment; their curves stand in the figure."""
+    measured = [row for row in rows(finished) if "cue_conflict/shape_bias" in row]
+    assert [row["step"] for row in measured] == [2 * STEPS_PER_EPOCH, 4 * STEPS_PER_EPOCH]
+    assert all(0 <= row[key] <= 1 for row in measured for key in ("linear_top1", "cue_conflict/shape"))
+    final = json.loads((finished / "results.json").read_text())
+    assert measured[-1]["cue_conflict/shape"] == pytest.approx(final["sets"]["cue_conflict"]["shape"])
+    assert measured[-1]["linear_top1"] == pytest.approx(final["linear_top1"])
+    with Image.open(finished / "curves.png") as figure:
+        assert figure.height > 3 * 300  # a third row of panels
+
+
 def test_the_loss_falls(finished):
     """From where the queue holds nothing but real keys, and below that of equal logits."""
     losses = [row["loss"] for row in rows(finished) if "loss" in row]
@@ -139,7 +152,8 @@ def test_stopped_in_mid_epoch_it_goes_on_to_the_same_bits(finished, config, tmp_
     assert train.pretrain(config, str(tmp_path)) is None
     monkeypatch.undo()
     results = train.pretrain(config, str(tmp_path))
-    assert results == json.loads((finished / "results.json").read_text())
+    # (Through JSON, in which NaN equals itself: a category without a decision by either cue has no shape bias.)
+    assert json.loads(json.dumps(results)) == json.loads((finished / "results.json").read_text())
     assert_same_bits(state_of(config, finished), state_of(config, tmp_path))
     steps = [row["step"] for row in rows(tmp_path) if "loss" in row]
     assert steps == sorted(set(steps))
@@ -225,8 +239,6 @@ def test_bad_input_is_one_line_and_no_work(arguments, message, overrides, tmp_pa
 
 
 def test_preview_writes_the_grid(overrides, tmp_path):
-    from PIL import Image
-
     target = tmp_path / "grid.png"
     assert main.main(["preview", f"--config={SMOKE}", f"--output={target}", *flags(overrides)]) == 0
     image = Image.open(target)

@@ -1,4 +1,4 @@
-"""What the demo's encoder knows of `shapes_textures`: cue conflict, corruptions, few labels, how its features lie."""
+"""What an encoder knows of `shapes_textures`: cue conflict, each cue alone, corruptions, few labels, its features."""
 
 from ml_collections import ConfigDict
 
@@ -12,6 +12,16 @@ def get_config(variant: str | None = None) -> ConfigDict:
     config.evaluation = {
         "knn_k": 50,
         "resize": 32,
-        "sets": {"cue_conflict": {}, "corruptions": {}, "few_shot": {}, "feature_statistics": {}},
+        "sets": {
+            "cue_conflict": {},
+            "silhouette": {"kind": "domain", "split": "silhouette"},
+            "texture": {"kind": "domain", "split": "texture"},
+            "edges": {},
+            "stylized": {},
+            "corruptions": {},
+            "few_shot": {},
+            "finetune_10%": {"kind": "finetune", "share": 0.1},
+            "feature_statistics": {},
+        },
     }
     return config

@@ -14,16 +14,20 @@ LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as torchvision's graysca
 
 
 def draw(
-    seed: "int | tuple[int, ...] | np.random.Generator", shape: "str | int", texture: "str | int", size: int = 32
+    seed: "int | tuple[int, ...] | np.random.Generator",
+    shape: "str | int | None",
+    texture: "str | int | None",
+    size: int = 32,
 ) -> np.ndarray:
     """One picture: uint8 `[size size 3]`, the same for the same arguments.
 
-    `shape` and `texture` are names or positions in SHAPES and TEXTURES. Lengths scale with `size`, so the same seed
+    `shape` and `texture` are names or positions in SHAPES and TEXTURES. Without a texture the shape is filled with one
+    colour, without a shape the texture fills the picture. Lengths scale with `size`, so the same seed
     gives the same picture at any size. A Generator as `seed` is advanced. Raises ValueError for an unknown name.
     """
     rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
-    inside = SHAPE_FUNCTIONS[_name(shape, SHAPES, "shape")]
-    pattern = TEXTURE_FUNCTIONS[_name(texture, TEXTURES, "texture")]
+    inside = _everywhere if shape is None else SHAPE_FUNCTIONS[_name(shape, SHAPES, "shape")]
+    pattern = _nowhere if texture is None else TEXTURE_FUNCTIONS[_name(texture, TEXTURES, "texture")]
     # Every random number is drawn before the choice of shape and texture can matter, and the lattice noise last:
     # pictures that differ only in shape share all else.
     pose, surface, colours, shading = rng.random(6), rng.random(4), rng.random(10), rng.random(2)
@@ -99,6 +103,14 @@ def _colours(r: np.ndarray) -> np.ndarray:
     # Shorten the chroma until the colour is inside the cube: luma stays what it was chosen to be.
     room = np.where(colour > 0, (1 - luma) / np.maximum(colour, 1e-6), luma / np.maximum(-colour, 1e-6))
     return (luma + colour * np.minimum(1, room.min(axis=1, keepdims=True))).astype(np.float32)
+
+
+def _everywhere(x, y):
+    return np.broadcast_to(True, np.broadcast_shapes(x.shape, y.shape))
+
+
+def _nowhere(u, v, noise):
+    return np.zeros(u.shape, bool)
 
 
 # Shapes: is a point inside? y points down; areas are near each other (1.4 to 1.9, where the square [-1, 1] has 4).

@@ -2,7 +2,8 @@
 
 In `train` and `test` class c has shape c and texture c, so either cue gives the class; in `cue_conflict` they
 differ, each of the 90 pairs equally often, and the decision tells which cue a model uses (`label` is the shape
-there). Configs are image sides: `shapes_textures` is `shapes_textures/px32`; any `pxN` can be built.
+there). `silhouette` has the shapes filled with one colour, `texture` the textures without a shape: how much of each cue
+an encoder has learnt. Configs are image sides: `shapes_textures` is `shapes_textures/px32`; any `pxN` can be built.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from ncl_jax.errors import UserError
 
 __all__ = ["SHAPES", "TEXTURES", "ShapesTextures", "config", "draw", "example"]
 
-COUNTS = {"train": 4000, "test": 1000, "cue_conflict": 1800}
+COUNTS = {"train": 4000, "test": 1000, "cue_conflict": 1800, "silhouette": 1000, "texture": 1000}
 
 
 def cues(split: str, index: int) -> tuple[int, int]:
@@ -29,7 +30,8 @@ def cues(split: str, index: int) -> tuple[int, int]:
 def example(split: str, index: int, *, size: int = 32, seed: int = 0) -> dict[str, Any]:
     """Picture `index` of `split`, as the dataset holds it: image uint8 `[size size 3]`, shape, texture, label."""
     shape, texture = cues(split, index)
-    image = draw((seed, list(COUNTS).index(split), index), shape, texture, size)
+    drawn = (None if split == "texture" else shape, None if split == "silhouette" else texture)
+    image = draw((seed, list(COUNTS).index(split), index), *drawn, size)
     return {"image": image, "shape": shape, "texture": texture, "label": shape}
 
 
@@ -46,7 +48,7 @@ def config(name: str) -> tfds.core.BuilderConfig:
 class ShapesTextures(tfds.core.GeneratorBasedBuilder):
     """TFDS builder; `tfds.load("shapes_textures")` finds it once this module is imported."""
 
-    VERSION = tfds.core.Version("1.2.0")  # another one whenever a picture changes
+    VERSION = tfds.core.Version("1.3.0")  # another one whenever a picture changes or a split is added
     BUILDER_CONFIGS = [config("px32"), config("px64"), config("px224")]  # noqa: RUF012
 
     def _info(self) -> tfds.core.DatasetInfo:

@@ -1,32 +1,53 @@
 """The course of a run as one figure."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 # Panels in order: title, the metrics drawn in it, and whether they are shares shown in percent.
-_PANELS = (
+_PANELS: tuple[tuple[str, tuple[str, ...], bool], ...] = (
     ("loss (nats)", ("loss", "chance_loss"), False),
     ("cosine to the query", ("similarity_positive", "similarity_ns", "similarity_queue"), False),
-    ("accuracy (%)", ("contrast_top1", "online_top1", "knn_top1"), True),
+    ("accuracy (%)", ("contrast_top1", "online_top1", "knn_top1", "linear_top1"), True),
     ("collapse guards", ("feature_std", "effective_rank"), False),
 )
 
 
-def draw(metrics: Path, target: Path) -> None:
-    """Write a PNG with the loss, similarities, accuracies and collapse guards of a `metrics.jsonl` over its steps."""
+def draw(metrics: Path, target: Path, measures: Mapping[str, tuple[str, str]] | None = None) -> None:
+    """Write a PNG with the loss, similarities, accuracies and collapse guards of a `metrics.jsonl` over its steps.
+
+    `measures`: key -> title and unit of what was measured on test sets while the run went on; they get panels of their
+    own where there are any, one for each unit.
+    """
     from matplotlib.figure import Figure  # takes a second to import: only when something is drawn
 
     rows = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
-    figure = Figure(figsize=(11, 6.2), layout="constrained")
-    for axes, (title, names, percent) in zip(figure.subplots(2, 2).flat, _PANELS, strict=True):
-        for name in names:
-            points = [(row["step"], row[name] * (100 if percent else 1)) for row in rows if name in row]
-            if points:
-                marker = "o" if name == "knn_top1" else None
-                axes.plot(*zip(*points, strict=True), label=name.replace("_", " "), marker=marker, markersize=3)
-        axes.set(title=title, xlabel="step")
-        if axes.lines:
-            axes.legend(frameon=False, fontsize=9)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
+    titles = {name: name.replace("_", " ") for _, names, _ in _PANELS for name in names}
+    panels, measures = list(_PANELS), measures or {}
+    measured = [key for key in measures if any(key in row for row in rows)]
+    for unit in dict.fromkeys(measures[key][1] for key in measured):
+        keys = tuple(key for key in measured if measures[key][1] == unit)
+        panels.append((f"out of domain ({unit.strip() or 'ratio'})", keys, unit == "%"))
+    titles |= {key: title for key, (title, _) in measures.items()}
+    lines = -(-len(panels) // 2)
+    figure = Figure(figsize=(11, 3.1 * lines), layout="constrained")
+    for axes, panel in zip(figure.subplots(lines, 2, squeeze=False).flat, panels, strict=False):
+        _draw_panel(axes, panel, rows, titles)
     figure.savefig(target, dpi=110)
+
+
+def _draw_panel(
+    axes: Any, panel: tuple[str, tuple[str, ...], bool], rows: Sequence[Mapping[str, float]], titles: Mapping[str, str]
+) -> None:
+    title, names, percent = panel
+    for name in names:
+        points = [(row["step"], row[name] * (100 if percent else 1)) for row in rows if name in row]
+        if points:
+            marker = "o" if name in ("knn_top1", "linear_top1") or "/" in name else None
+            axes.plot(*zip(*points, strict=True), label=titles[name], marker=marker, markersize=3)
+    axes.set(title=title, xlabel="step")
+    if axes.lines:
+        axes.legend(frameon=False, fontsize=9 if len(axes.lines) < 8 else 7)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -69,4 +69,4 @@ def _along(image: Float[Array, "h w"], kernel: np.ndarray, axis: int) -> Float[A
         weight * jax.lax.slice_in_dim(padded, offset, offset + image.shape[axis], axis=axis)
         for offset, weight in enumerate(kernel)
     ]
-    return sum(parts[1:], parts[0])
+    return functools.reduce(jnp.add, parts)

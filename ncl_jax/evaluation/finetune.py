@@ -69,7 +69,7 @@ def fit(
         updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
         return (optax.apply_updates(params, updates), stats, optimizer_state), value
 
-    value = None
+    value = jnp.zeros(())
     keys = (jax.random.fold_in(jax.random.key(config.seed), number) for number in itertools.count())
     with prefetch.Prefetch(source, parallel.batch_sharding(mesh)) as batches:
         for (images, _), key in zip(itertools.islice(batches, total), keys, strict=False):

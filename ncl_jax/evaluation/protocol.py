@@ -72,7 +72,10 @@ def evaluate_run(encoder: Encoder, run_dir: Path, current: state.TrainState, *, 
     results = evaluate(subject)
     if jax.process_index() == 0:
         workdir.write_json(run_dir / (f"results_{name}.json" if name else "results.json"), results)
-        curves.draw(run_dir / "metrics.jsonl", run_dir / "curves.png")
+        units = {
+            measure.key: (measure.title, measure.unit) for measure in report.measures(results) if "/" in measure.key
+        }
+        curves.draw(run_dir / "metrics.jsonl", run_dir / "curves.png", units)
         print(report.table(results))
     return results
 
@@ -81,7 +84,7 @@ def evaluate_workdir(config: Config, folder: str, *, name: str = "") -> dict[str
     """`evaluate_run` on the newest good checkpoint of a workdir. `name`: of the evaluation, for its file."""
     mesh = parallel.data_mesh()
     encoder = Encoder(config, mesh)
-    check(Subject(encoder, {}))
+    check(Subject(encoder, {}, say=speaker()))
     run_dir = Path(folder).expanduser().resolve()
     return evaluate_run(encoder, run_dir, restore(config, run_dir, mesh), name=name)
 
@@ -103,6 +106,7 @@ def evaluate_torch(config: Config, file: str, folder: str, *, stem: str | None =
     say(f"{file}: {network.layout}: {network.describe()}")
     model = network.encoder().clone(dtype=jnp.dtype(config.model.dtype))
     subject = Subject(Encoder(config, mesh, model), network.variables, folder=target, say=say)
+    check(subject)
     results = {"checkpoint": str(file), "network": f"{network.layout}: {network.describe()}"} | evaluate(subject)
     if jax.process_index() == 0:
         workdir.write_json(target / "results.json", results)

@@ -110,7 +110,11 @@ class Subject:
         """
         mesh, split = self._own_mesh, PartitionSpec(parallel.DATA_AXIS)
         compiled = jax.jit(jax.shard_map(function, mesh=mesh, in_specs=split, out_specs=split, check_vma=False))
-        return lambda *arrays: np.asarray(compiled(*jax.device_put(arrays, parallel.batch_sharding(mesh))))
+        return lambda *arrays: np.asarray(compiled(*map(self.place, arrays)))
+
+    def place(self, array: np.ndarray) -> jax.Array:
+        """A batch of this process on its own devices, a part on each."""
+        return jax.device_put(array, parallel.batch_sharding(self._own_mesh))
 
     @functools.cached_property
     def _own_mesh(self) -> Mesh:

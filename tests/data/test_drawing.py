@@ -39,6 +39,18 @@ def test_pictures_with_one_seed_differ_only_in_the_cues():
     np.testing.assert_array_equal(*background)
 
 
+def test_each_cue_alone():
+    """A silhouette is the picture without its marks; a texture alone is what the shape shows, in the whole frame."""
+    both, silhouette, texture = (
+        draw(9, *cues, 64).astype(int) for cues in (("circle", "dots"), ("circle", None), (None, "dots"))
+    )
+    np.testing.assert_array_equal(both[[0, 0, 63, 63], [0, 63, 0, 63]], silhouette[[0, 0, 63, 63], [0, 63, 0, 63]])
+    inside = (both != silhouette).any(-1)
+    assert 0.02 < inside.mean() < 0.4
+    assert (both == texture).all(-1)[inside].mean() > 0.8
+    assert len(np.unique(texture.reshape(-1, 3), axis=0)) < len(np.unique(both.reshape(-1, 3), axis=0))
+
+
 def test_shapes_are_of_similar_area_and_inside_the_picture():
     axis = (np.arange(400) + 0.5) / 100 - 2
     for name, inside in drawing.SHAPE_FUNCTIONS.items():

@@ -1,16 +1,19 @@
 """Every kind of test set on a tiny encoder: what it counts, that nothing else counts, and what it refuses."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import Jpegs
 from builders_imagenet import GeirhosConflictStimuli, Imagenet2012Real, real_labels
 
-from ncl_jax import config
+from ncl_jax import config, parallel
 from ncl_jax.data import datasets, prepared, stream, subset
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import protocol, report, sets
 
+CONFIGS = Path(__file__).parents[2] / "configs" / "eval"
 ALL = {
     "corruptions": {"names": ("gaussian_noise", "contrast", "jpeg_compression"), "severities": (1, 5)},
     "few_shot": {"shares": (0.1, 0.5), "draws": 2},
@@ -125,11 +128,12 @@ def test_fine_tuning_learns_more_than_the_probe_of_a_random_encoder(make_subject
     assert found["finetune"]["top1"] > 0.6
 
 
-def test_a_share_of_a_folder_and_of_prepared_records(make_subject, drawn):
-    whole = datasets.open_dataset("shapes_textures/px16", "test[:40]", data_dir=drawn / "tfds")
+def test_a_share_of_prepared_records(drawn):
+    prepared.prepare(lambda: Jpegs(data_dir=str(drawn / "tfds")))
+    whole = datasets.open_dataset("jpegs", "train[5:45]", data_dir=drawn / "tfds")
     ids = np.array([0, 1, 2, 17, 39])
     part = subset.pick(whole, ids)
-    assert [(c.skip, c.take, c.start) for c in part.chunks] == [(0, 3, 0), (17, 1, 3), (39, 1, 4)]
+    assert [(c.skip, c.take, c.start) for c in part.chunks] == [(5, 3, 0), (22, 1, 3), (44, 1, 4)]
 
     def images(dataset):
         batches = stream.eval_batches(dataset, batch=8, size=16, resize=16)
@@ -168,6 +172,19 @@ def test_cue_conflict_of_tfds(make_subject, drawn):
     assert not missing
     found, _ = sets.run(subject, there)
     assert found["cue"] == found["folder"]
+
+
+def test_published_corruptions_as_a_folder(make_subject, drawn):
+    root = drawn / "published"
+    (root / "fog").mkdir(parents=True)
+    (root / "fog" / "1").symlink_to(drawn / "data" / "test")
+    subject = make_subject(
+        {"stored": {"kind": "corruptions", "dataset": f"folder:{root}", "names": ("fog",), "severities": (1,)}}
+    )
+    there, missing = protocol.check(subject)
+    assert not missing
+    found, _ = sets.run(subject, there)
+    assert found["stored"]["mean"] == pytest.approx(subject.linear())
 
 
 def test_a_missing_set_is_named_and_the_others_run(make_subject, drawn):
@@ -234,3 +251,16 @@ def test_a_probe_of_one_class_and_the_same_images_twice_are_one_line(make_subjec
 def test_settings_survive_json(chosen, drawn):
     parsed = config.parse({"evaluation": {"sets": chosen | {"f": {"kind": "finetune"}, "r": {"kind": "real"}}}})
     assert config.parse(json.loads(json.dumps(config.to_dict(parsed)))) == parsed
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda p: p.stem)
+def test_shipped_configs_name_what_there_is(path, tmp_path):
+    """Every dataset is known to TFDS, or ours, or a folder that the file's first lines or a comment speak of."""
+    loaded = config.load(str(path), {"data.data_dir": str(tmp_path)})
+    if loaded.data.name.startswith("shapes_textures"):  # it is built on first use
+        return
+    encoder = protocol.Encoder(loaded, parallel.data_mesh())
+    _, missing = sets.available(protocol.Subject(encoder, {}), loaded.evaluation.sets)
+    assert len(missing) > 4
+    expected = ("not prepared", "no such folder", "not there; make it with", "is made from")
+    assert {name: reason for name, reason in missing.items() if not any(text in reason for text in expected)} == {}

@@ -7,6 +7,7 @@ from typing import Any
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import corruptions, robustness
 from ncl_jax.evaluation.rows import Row
+from ncl_jax.evaluation.sets import domain
 from ncl_jax.schema import nearest, option
 
 ROWS = (
@@ -20,7 +21,8 @@ class Settings:
     names: tuple[str, ...] = corruptions.NAMES
     severities: tuple[int, ...] = corruptions.SEVERITIES
     split: str = ""  # of the in-domain dataset, corrupted here; empty: its test split
-    dataset: str = ""  # a published set instead, with configs NAME_SEVERITY: imagenet2012_corrupted, cifar10_corrupted
+    # A published set instead: imagenet2012_corrupted, cifar10_corrupted, or folder:PATH for PATH/NAME/SEVERITY/label/*.
+    dataset: str = ""
     seed: int = option(0, low=0)  # of the corruptions' chance
 
 
@@ -34,7 +36,7 @@ def check(subject: Any, settings: Settings) -> None:
             raise UserError(f"config.evaluation.sets: severity {severity}: one of 1, 2, 3, 4, 5")
     if settings.dataset:
         for name, severity in ((n, s) for n in settings.names for s in settings.severities):
-            subject.open(f"{settings.dataset}/{name}_{severity}", settings.split or "test")
+            _open(subject, settings, name, severity)
     else:
         subject.open(split=settings.split)
 
@@ -48,7 +50,8 @@ def run(subject: Any, settings: Settings) -> dict[str, Any]:
     else:
         accuracy = robustness.evaluate_corruptions(
             subject.predict,
-            subject.batches(subject.open(split=settings.split)),
+            # On the devices once, a part of the batch on each, for all the ways it is corrupted in.
+            ({**b, "image": subject.place(b["image"])} for b in subject.batches(subject.open(split=settings.split))),
             functools.partial(_corrupt, seed=settings.seed),
             names=settings.names,
             severities=settings.severities,
@@ -63,7 +66,15 @@ def _corrupt(images: Any, name: str, severity: int, ids: Any, *, seed: int) -> A
     return corruptions.corrupt(images, ids, name=name, severity=severity, seed=seed)
 
 
+def _open(subject: Any, settings: Settings, name: str, severity: int) -> Any:
+    if settings.dataset.startswith("folder:"):
+        return subject.open(f"{settings.dataset}/{name}/{severity}", settings.split or "test")
+    if settings.dataset.partition(":")[0] == "cifar10_corrupted":  # its own words
+        name = {"glass_blur": "frosted_glass_blur", "elastic_transform": "elastic"}.get(name, name)
+    default = "validation" if settings.dataset.startswith("imagenet2012") else "test"
+    return subject.open(f"{settings.dataset}/{name}_{severity}", settings.split or default)
+
+
 def _stored(subject: Any, settings: Settings, name: str, severity: int) -> float:
-    dataset = subject.open(f"{settings.dataset}/{name}_{severity}", settings.split or "test")
-    found = subject.features(dataset)
-    return subject.probe.accuracy(found["features"], found["label"])
+    dataset = _open(subject, settings, name, severity)
+    return domain.score(subject, dataset, subject.features(dataset))["top1"]

@@ -65,8 +65,8 @@ def by_class(probabilities: np.ndarray, labels: np.ndarray, names: tuple[str, ..
 
 
 def _columns(subject: Any, dataset: Any) -> np.ndarray:
-    """The probe's column of each class of the set: by name or, where neither has names, by number."""
+    """The probe's column of each class of the set: by name or, where one of them has none, by number."""
     known = subject.train_set
-    if not dataset.class_names and not known.class_names and dataset.num_classes == known.num_classes:
+    if not (dataset.class_names and known.class_names) and dataset.num_classes == known.num_classes:
         return np.arange(dataset.num_classes)
     return robustness.class_map(dataset.class_names, known.class_names)

@@ -44,7 +44,7 @@ def check(subject: Any, settings: Settings) -> None:
 def run(subject: Any, settings: Settings) -> dict[str, Any]:
     dataset = _open(subject, settings)
     found = subject.features(dataset)
-    place = _columns(subject)
+    place = _columns(subject).tolist()
     labels = _labels(dataset, settings)
     allowed = [[place[label] for label in labels[i] if place[label] >= 0] for i in found["id"]]
     top1 = robustness.multi_label_accuracy(subject.probe.predict(found["features"]), allowed)

@@ -1,0 +1,74 @@
+"""Two real processes evaluate as one does: each image counts once, whatever the numbers."""
+
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from ncl_jax import config
+from ncl_jax.evaluation import protocol
+
+SCRIPT = """
+import json, pickle, sys
+import jax
+index, port, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+jax.distributed.initialize(f"localhost:{port}", 2, index, initialization_timeout=60)
+from ncl_jax import config, methods, negatives, parallel
+from ncl_jax.evaluation import protocol
+loaded = config.parse(json.load(open(f"{folder}/config.json")))
+with open(f"{folder}/variables.pickle", "rb") as file:
+    variables = pickle.load(file)
+mesh = parallel.data_mesh()
+assert mesh.size == 4
+subject = protocol.Subject(protocol.Encoder(loaded, mesh), variables)
+results = protocol.evaluate(subject)
+json.dump(results, open(f"{folder}/results_{index}.json", "w"))
+"""
+
+
+def start(index, port, folder):
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0",
+    }
+    command = [sys.executable, "-c", SCRIPT, str(index), str(port), str(folder)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_two_processes_count_as_one(drawn, variables, make_subject, tmp_path):
+    # 60 and 21 images in global batches of 16: no process has whole batches, and one has an image more.
+    chosen = {
+        "edges": {},
+        "corruptions": {"names": ("contrast",), "severities": (3,)},
+        "finetune": {"epochs": 1, "batch": 16},
+        "cue_conflict": {"dataset": f"folder:{drawn}/cue"},
+    }
+    subject = make_subject(chosen)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict(subject.config)))
+    with (tmp_path / "variables.pickle").open("wb") as file:
+        pickle.dump(jax.tree.map(np.asarray, variables), file)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = [start(index, port, tmp_path) for index in (0, 1)]
+    for process in processes:
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output[-3000:]
+    both = [json.loads((tmp_path / f"results_{index}.json").read_text()) for index in (0, 1)]
+    assert both[0] == both[1]
+    alone = protocol.evaluate(subject)
+    got, want = both[0]["sets"], alone["sets"]
+    assert both[0]["skipped"] == {}
+    assert (both[0]["train_images"], both[0]["test_images"]) == (60, 21)
+    assert both[0]["knn_top1"] == alone["knn_top1"]
+    assert both[0]["linear_top1"] == alone["linear_top1"]
+    assert got["edges"] == want["edges"]
+    assert got["corruptions"]["mean"] == pytest.approx(want["corruptions"]["mean"])
+    assert got["cue_conflict"]["shape"] == want["cue_conflict"]["shape"]
+    assert got["finetune"]["images"] == 21
