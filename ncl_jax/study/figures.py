@@ -20,9 +20,9 @@ _CURVES = {
 }
 
 
-def overview(document: Document) -> bytes | None:
-    """Every measure as a panel: each seed a dot, their mean with its standard deviation, published figures beside."""
-    measures, names, table = tables.measured(document), tables.begun(document), tables.cells(document)
+def overview(document: Document, group: str = "results") -> bytes | None:
+    """A panel per measure of a group: each seed a dot, their mean and standard deviation, published figures beside."""
+    measures, names, table = tables.measured(document, group), tables.begun(document), tables.cells(document)
     if not measures or not names:
         return None
     columns = min(4, len(measures))
