@@ -147,7 +147,7 @@ def feature_map(
     plane = points @ axes_of_variance[:50].T
     if method == "tsne":
         plane = _tsne(plane, seed)
-    figure, (axes,) = _figure(1, 1, (6.4, 6))
+    figure, (axes,) = _figure(1, 1, (7.6, 6))
     present = np.unique(labels)
     for index, label in enumerate(present):
         members = plane[labels == label]
@@ -155,7 +155,9 @@ def feature_map(
         text = name if len(present) <= 10 else None
         axes.plot(members[:, 0], members[:, 1], ".", color=f"C{index % 10}", markersize=4, alpha=0.6, label=text)
     axes.set(xticks=[], yticks=[], title=f"features ({method})")
-    return _save(figure, axes, path, legend=len(present) <= 10)
+    if len(present) <= 10:  # beside the points, which leave no corner free
+        axes.legend(frameon=False, fontsize=9, markerscale=2, loc="upper left", bbox_to_anchor=(1, 1))
+    return _save(figure, axes, path, legend=False)
 
 
 def _tsne(points: np.ndarray, seed: int) -> np.ndarray:
