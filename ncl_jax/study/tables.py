@@ -168,7 +168,9 @@ def markdown(document: Document) -> str:
 def summary_csv(document: Document) -> str:
     """A row per variant and measure. Shares are in [0, 1]."""
     units = {m["key"]: m["unit"].strip() for m in document["measures"]}
-    rows = [("variant", "measure", "unit", "seeds", "mean", "std", "difference", "low", "high", "paired", "published")]
+    rows: list[tuple[Any, ...]] = [
+        ("variant", "measure", "unit", "seeds", "mean", "std", "difference", "low", "high", "paired", "published")
+    ]
     for cell in document["table"]:
         found = cell["difference"] or dict.fromkeys(("mean", "low", "high", "paired"))
         published = document["published"].get(cell["measure"], {}).get(cell["variant"], {}).get("mean")
