@@ -124,7 +124,8 @@ def _train(
                 pending = None
             with timer.paused():
                 if evaluating:
-                    measured = protocol.online(protocol.Subject(encoder, protocol.variables_of(current, mesh)))
+                    subject = protocol.Subject(encoder, protocol.variables_of(current, mesh), current=current)
+                    measured = protocol.online(subject)
                     if report:
                         report.write(done, {measure.key: measure.value for measure in measured})
                         shown = ", ".join(f"{measure.title} {measure}" for measure in measured)

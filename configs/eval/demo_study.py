@@ -1,4 +1,4 @@
-"""The protocol of the studies on `shapes_textures`: cue conflict, corruptions of one severity, how features lie."""
+"""The protocol of the studies on `shapes_textures`: cue conflict, corruptions of one severity, classes, analyses."""
 
 from ml_collections import ConfigDict
 
@@ -12,6 +12,14 @@ def get_config(variant: str | None = None) -> ConfigDict:
     config.evaluation = {
         "knn_k": 50,
         "resize": 32,
-        "sets": {"cue_conflict": {}, "corruptions": {"severities": (3,)}, "feature_statistics": {}},
+        "sets": {
+            "cue_conflict": {},
+            "corruptions": {"severities": (3,)},
+            "feature_statistics": {},
+            "similarity": {},
+            "neighbours": {},
+            "feature_map": {},
+            "classes": {},
+        },
     }
     return config

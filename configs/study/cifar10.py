@@ -3,6 +3,9 @@
 The kNN of peers at these settings: 85.3 % symmetric, 82.6 % asymmetric (MoCo's CIFAR demo).
 """
 
+KINDS = ("corruptions", "edges", "stylized", "textures", "feature_statistics", "similarity", "classes", "neighbours")
+SETS = {kind: {} for kind in KINDS}
+
 
 def get_config(variant: str | None = None) -> dict:
     del variant
@@ -13,7 +16,7 @@ def get_config(variant: str | None = None) -> dict:
         "base": "configs/cifar10.py",
         "overrides": {
             "data.cache": "device",
-            "evaluation.sets": {"corruptions": {}, "feature_statistics": {}},
+            "evaluation.sets": SETS,
         },
         "variants": {
             "baseline": {"label": "asymmetric", "overrides": {"negatives": {}}},

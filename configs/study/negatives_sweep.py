@@ -1,9 +1,9 @@
 """What governs the effect of negatives on `shapes_textures`: one setting at a time around `patch`, three seeds each.
 
-Settings that change the plain method too (queue, capacity, augmentation, epochs) come in pairs, with and without
+Settings that change the plain method too (queue, capacity, augmentation, seams, epochs) come in pairs, with and without
 negatives, and the pair is compared. All together take hours on two cores: `--only=` takes variants by name, and
-`:alpha`, `:patch_size`, `:num`, `:encoder`, `:warmup`, `:queue`, `:capacity`, `:augmentation`, `:epochs` an axis each;
-in one workdir, axes share the runs that they have in common.
+`:alpha`, `:patch_size`, `:num`, `:encoder`, `:warmup`, `:queue`, `:capacity`, `:augmentation`, `:seams`, `:epochs` an
+axis each; in one workdir, axes share the runs that they have in common.
 """
 
 PATCH = {"negatives": {"patch": {"alpha": 2.0, "patch_size": (4, 10)}}}
@@ -66,6 +66,7 @@ AXES = {
     "queue": {"queue size": of_all("queue", "method.queue_size", (256, 1024, 4096), 1024)},
     "capacity": {"width of the ResNet": of_all("width", "model.width", (0.125, 0.25, 0.5), 0.25)},
     "augmentation": {"strength of the colour jitter": of_all("jitter", "augment.jitter_strength", (0.0, 0.5, 1.0), 1)},
+    "seams": {"seams of both views: shift (px)": of_all("seams", "augment.seam_shift", (0, 1, 2), 0)},
     "epochs": {"epochs": of_all("epochs", "epochs", (5, 15, 45), 15)},
 }
 VARIANTS = tuple(AXES)

@@ -11,8 +11,13 @@ SETS = {
     "sketch": {"kind": "domain", "dataset": "imagenet_sketch", "split": "test", "per_class": True},
     "stylized": {"kind": "domain", "dataset": "folder:data/stylized_imagenet", "split": "val"},
     "rendition": {"kind": "domain", "dataset": "imagenet_r", "split": "test", "per_class": True},
-    "cue_conflict": {"dataset": "geirhos_conflict_stimuli", "split": "test"},
+    "cue_conflict": {"dataset": "geirhos_conflict_stimuli"},
+    "texture": {"kind": "domain", "dataset": "imagenet_texture/imagenet100", "split": "validation", "per_class": True},
+    "edges": {},
+    "classes": {},
     "feature_statistics": {},
+    "similarity": {},
+    "neighbours": {},
 }
 MEASURES = {
     "linear_top1": "imagenet100",

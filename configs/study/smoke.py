@@ -10,6 +10,10 @@ def get_config(variant: str | None = None) -> dict:
             "epochs": 2,
             "evaluation.sets.corruptions": {"names": ("contrast",), "severities": (3,)},
             "evaluation.sets.feature_statistics": {},
+            "evaluation.sets.similarity": {},
+            "evaluation.sets.neighbours": {"queries": 6},
+            "evaluation.sets.feature_map": {},
+            "evaluation.sets.classes": {},
         },
         "variants": {
             "baseline": {"label": "MoCo-v2", "overrides": {"negatives": {}}},

@@ -7,8 +7,14 @@
 VARIANTS = ("quick", "quilt")
 SETS = {
     "corruptions": {},
+    "edges": {},
+    "stylized": {},
+    "textures": {},
     "cue_conflict": {"dataset": "folder:data/cue_conflict", "split": "shape"},
     "feature_statistics": {},
+    "similarity": {},
+    "classes": {},
+    "neighbours": {},
 }
 
 

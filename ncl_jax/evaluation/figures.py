@@ -24,16 +24,19 @@ def similarity_histograms(cosines: Mapping[str, np.ndarray], path: str | Path) -
     return _save(figure, axes, path)
 
 
-def shape_bias_by_category(rows: Mapping[str, Mapping[str, Mapping[str, float]]], path: str | Path) -> Path:
+def shape_bias_by_category(
+    rows: Mapping[str, Mapping[str, Mapping[str, float]]], path: str | Path, *, colours: Sequence[Any] = ()
+) -> Path:
     """Shape bias per category (`shape_bias.per_category`) of several models, as Geirhos et al. draw it.
 
     `rows`: model name -> category -> `{"shape_bias": …}`. A dashed line is a model's mean over its categories.
+    `colours`: one of matplotlib for each model, if not its own.
     """
     names = list(dict.fromkeys(category for row in rows.values() for category in row))
     figure, (axes,) = _figure(1, 1, (7, 0.32 * len(names) + 1.6))
     for index, (model, row) in enumerate(rows.items()):
         values = np.array([row[name]["shape_bias"] if name in row else np.nan for name in names])
-        colour = f"C{index}"
+        colour = colours[index] if colours else f"C{index}"
         axes.plot(values, np.arange(len(names)), "o", color=colour, label=model)
         if np.isfinite(values).any():
             axes.axvline(float(np.nanmean(values)), color=colour, linestyle="--", linewidth=1)
@@ -147,7 +150,7 @@ def feature_map(
     plane = points @ axes_of_variance[:50].T
     if method == "tsne":
         plane = _tsne(plane, seed)
-    figure, (axes,) = _figure(1, 1, (6.4, 6))
+    figure, (axes,) = _figure(1, 1, (7.6, 6))
     present = np.unique(labels)
     for index, label in enumerate(present):
         members = plane[labels == label]
@@ -155,7 +158,9 @@ def feature_map(
         text = name if len(present) <= 10 else None
         axes.plot(members[:, 0], members[:, 1], ".", color=f"C{index % 10}", markersize=4, alpha=0.6, label=text)
     axes.set(xticks=[], yticks=[], title=f"features ({method})")
-    return _save(figure, axes, path, legend=len(present) <= 10)
+    if len(present) <= 10:  # beside the points, which leave no corner free
+        axes.legend(frameon=False, fontsize=9, markerscale=2, loc="upper left", bbox_to_anchor=(1, 1))
+    return _save(figure, axes, path, legend=False)
 
 
 def _tsne(points: np.ndarray, seed: int) -> np.ndarray:

@@ -44,7 +44,8 @@ class Subject:
     Attributes:
       config: says which dataset is in domain (`data`) and how things are measured (`evaluation`).
       variables: `params` and `batch_stats` of the backbone.
-      current: the whole state of the run that they come from; None for a checkpoint of another framework.
+      current: the whole state of the run that they come from; None before it is read.
+      foreign: a checkpoint of another framework, which has no such state.
       folder: where figures go; None: nowhere.
     """
 
@@ -55,10 +56,16 @@ class Subject:
         *,
         current: state.TrainState | None = None,
         folder: Path | None = None,
+        foreign: bool = False,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.encoder, self.variables, self.current, self.folder, self.say = encoder, variables, current, folder, say
+        self.foreign = foreign
         self.config, self.model, self.mesh = encoder.config, encoder.model, encoder.mesh
+
+    def figure(self, name: str) -> Path | None:
+        """The PNG file to draw in the folder; None where there is none, or another process draws."""
+        return self.folder / f"{name}.png" if self.folder and jax.process_index() == 0 else None
 
     def open(self, name: str = "", split: str = "", *, labels: bool = True) -> datasets.Dataset:
         """The handle of a split, a labelled one unless said otherwise; of the in-domain test split by default."""

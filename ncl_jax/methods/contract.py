@@ -17,7 +17,7 @@ from ncl_jax.errors import UserError
 Tree = Any
 
 # Parts of `aux` whose leading axis is the batch, in the order of the queries.
-PER_IMAGE = ("features", "embeddings", "keys")
+PER_IMAGE = ("features", "embeddings", "keys", "query", "positive", "non_semantic")
 
 
 class Method(NamedTuple):
@@ -28,8 +28,10 @@ class Method(NamedTuple):
     """
 
     init: Callable[[Key[Array, ""], Float[Array, "b s s 3"]], tuple[Tree, Tree]]  # (key, images) -> params, extra
-    # (params, extra, views, key) -> loss, aux: `metrics` (scalars), `features` and `embeddings` [b d], and what
-    # after_update wants. Of that only PER_IMAGE has the batch in front; all else is a mean over it (see micro_batches).
+    # (params, extra, views, key) -> loss, aux: `metrics` (scalars), `features` and `embeddings` [b d], what
+    # after_update wants and, for analyses (a step drops them), what the loss compares: `query`, `positive` [b d] and,
+    # where there are any, `non_semantic` [b m d]. Only PER_IMAGE has the batch in front; all else is a mean over it
+    # (see micro_batches).
     loss: Callable[[Tree, Tree, Mapping[str, Any], Key[Array, ""]], tuple[Float[Array, ""], dict[str, Any]]]
     after_update: Callable[[Tree, Tree, dict[str, Any], Array], Tree]  # (new params, extra, aux, step) -> extra
 

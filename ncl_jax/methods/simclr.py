@@ -57,16 +57,20 @@ def build(config: config_lib.Config, total_steps: int) -> contract.Method:
             encoded, stats = encoder.apply(params, stats, flat[0])
             own = [encoded]
         non_semantic = own[0]["head"].reshape(*images.shape[:2], -1) if own else None
+        positive = contract.unpermute(keys["head"], views["key_order"])
+        compared = {"query": query["head"], "positive": positive}
+        if non_semantic is not None:
+            compared["non_semantic"] = non_semantic
         logits = losses.nt_xent_logits(
             query["head"],
-            contract.unpermute(keys["head"], views["key_order"]),
+            positive,
             non_semantic,
             temperature=settings.temperature,
             alpha=views["alpha"],
             non_semantic_gradient=settings.non_semantic_gradient,
         )
         perturbation = settings.ifm_epsilon / settings.temperature
-        aux = {
+        aux = jax.lax.stop_gradient(compared) | {
             "metrics": contract.in_batch_metrics(logits, settings.temperature, non_semantic)
             | contract.similarity_to_negatives(query["head"], non_semantic),
             "features": jax.lax.stop_gradient(query["backbone"]),

@@ -36,7 +36,10 @@ class Encoded(NamedTuple):
     def aux(self) -> dict[str, Any]:
         """What every method with a target returns beside its loss."""
         online = self.online[0]
-        return {
+        compared = {"query": online.get("predictor", online["head"]), "positive": self.targets[0]}
+        if self.non_semantic is not None:
+            compared["non_semantic"] = self.non_semantic
+        return jax.lax.stop_gradient(compared) | {
             "features": jax.lax.stop_gradient(online["backbone"]),
             "embeddings": jax.lax.stop_gradient(online["head"]),
             "batch_stats": self.stats,

@@ -9,6 +9,7 @@ import numpy as np
 
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import class_accuracy, figures, imagenet_classes
+from ncl_jax.study import figures as study_figures
 from ncl_jax.study import tables
 
 Document = Mapping[str, Any]
@@ -19,7 +20,7 @@ def shape_bias(document: Document) -> list[Figure]:
     """Shape bias of each category, all variants in a figure, for every cue-conflict set."""
     found = []
     for name in _sets(document, lambda result: result["kind"] == "cue_conflict"):
-        rows = {}
+        rows, colours = {}, []
         for variant in tables.begun(document):
             of_seeds = [result["per_category"] for result in _results(document, variant, name)]
             means = {
@@ -28,8 +29,9 @@ def shape_bias(document: Document) -> list[Figure]:
             }
             if means:
                 rows[document["variants"][variant]["label"]] = means
+                colours.append(study_figures.colour(document, variant))
         if rows:
-            png = _drawn(lambda path, rows=rows: figures.shape_bias_by_category(rows, path))
+            png = _drawn(lambda path, r=rows, c=colours: figures.shape_bias_by_category(r, path, colours=c))
             found.append(
                 (f"{name}: shape bias of each category, means over the seeds; dashed: over the categories", png)
             )

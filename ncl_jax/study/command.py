@@ -25,6 +25,7 @@ def run(
     `only`: these variants. `report`: run nothing, write tables and report of what is there. `export`: also copy the
     tables to this folder. Raises UserError for bad input before any compute, and in the end if a run has failed.
     """
+    summary.published(plan)  # finds mistakes before anything is made
     root = Path(folder).expanduser().resolve()
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -36,7 +37,7 @@ def run(
 
     if not report:
         runs.check(plan, root, only)
-        sum_up()  # also finds mistakes in what it will show
+        sum_up()
         runs.carry_out(plan, root, only=only, after_each=sum_up)
     document = summary.collect(plan, root, command)
     write(document, root)

@@ -20,9 +20,9 @@ _CURVES = {
 }
 
 
-def overview(document: Document) -> bytes | None:
-    """Every measure as a panel: each seed a dot, their mean with its standard deviation, published figures beside."""
-    measures, names, table = tables.measured(document), tables.begun(document), tables.cells(document)
+def overview(document: Document, group: str = "results") -> bytes | None:
+    """A panel per measure of a group: each seed a dot, their mean and standard deviation, published figures beside."""
+    measures, names, table = tables.measured(document, group), tables.begun(document), tables.cells(document)
     if not measures or not names:
         return None
     columns = min(4, len(measures))
@@ -62,7 +62,7 @@ def out_of_domain(document: Document) -> bytes | None:
         return None
     figure, panels = _figure(1, len(outside), (4.4 * len(outside) + 2.2, 4))
     for panel, measure in zip(panels, outside, strict=True):
-        for place, name in enumerate(names):
+        for name in names:
             x, y = table[name, "linear_top1"], table[name, measure["key"]]
             if x["mean"] is not None and y["mean"] is not None:
                 panel.errorbar(
@@ -70,7 +70,7 @@ def out_of_domain(document: Document) -> bytes | None:
                     xerr=_shown(x["std"] or 0.0, inside),
                     yerr=_shown(y["std"] or 0.0, measure),
                     fmt="o",
-                    color=_colour(place),
+                    color=colour(document, name),
                     capsize=2,
                     label=document["variants"][name]["label"],
                 )
@@ -122,7 +122,6 @@ def curves(document: Document) -> bytes | None:
     shown = [name for name in _CURVES if any(name in run["curves"] for run in begun)]
     if not shown:
         return None
-    names = list(dict.fromkeys(run["variant"] for run in begun))
     figure, panels = _figure(1, len(shown), (3.9 * len(shown) + 1.6, 3.6))
     for panel, metric in zip(panels, shown, strict=True):
         for run in begun:
@@ -132,7 +131,7 @@ def curves(document: Document) -> bytes | None:
             same = run["seed"] == next(r["seed"] for r in begun if r["variant"] == run["variant"])
             panel.plot(
                 *(points[:, 0], scale * points[:, 1]),
-                color=_colour(names.index(run["variant"])),
+                color=colour(document, run["variant"]),
                 linewidth=1.2,
                 alpha=0.8,
                 marker="o" if len(points) < 12 else None,
@@ -154,12 +153,15 @@ def _shown(value: float, measure: Mapping[str, str]) -> float:
     return 100 * value if measure["unit"] == "%" else value
 
 
-def _colour(place: int) -> Any:
-    """Ten strong colours and ten light ones behind black, the baseline's as a rule."""
+def colour(document: Document, variant: str) -> Any:
+    """The same in all figures: black for the baseline, ten strong and then ten light colours for the others."""
     from matplotlib import colormaps
 
-    place = (place - 1) % 20
-    return "#2b2d42" if place == 19 else colormaps["tab20"](2 * place % 20 + place // 10)
+    others = [name for name in document["variants"] if name != document["baseline"]]
+    if variant not in others:
+        return "#2b2d42"
+    place = others.index(variant) % 20
+    return colormaps["tab20"](2 * place % 20 + place // 10)
 
 
 def _figure(rows: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Any, list[Any]]:

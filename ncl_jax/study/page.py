@@ -13,7 +13,7 @@ from ncl_jax.study import analyses, figures, runs, tables
 _OF_RUNS = {
     "negatives.png": "What the encoder sees",
     "similarity.png": "Cosines of queries of the test images to what they are compared with",
-    "neighbours.png": "Test images and their nearest training images",
+    "neighbours.png": "Test images and, behind the gap, the test images nearest to them",
     "feature_map.png": "Features of the test images",
 }
 
@@ -44,9 +44,11 @@ def render(document: Mapping[str, Any], root: Path) -> str:
     compared = tables.differences(document)
     if compared:
         parts += ["<h2>Differences</h2>", f"<p>{_text(tables.about_differences(document))}</p>", _table(compared)]
-    if tables.measured(document, training=True):
-        of_training = tables.means(document, training=True)
-        parts += ["<h2>Training</h2>", f"<p>{tables.ABOUT_TRAINING}.</p>", _table(of_training)]
+    for group, title in tables.MORE.items():
+        if tables.measured(document, group):
+            parts += [f"<h2>{title}</h2>", _table(tables.means(document, group))]
+            compared = tables.differences(document, group) if group == "analysis" else []
+            parts += [_table(compared)] if compared else []
     failed_or_missing = (("Failed", tables.failures(document)), ("Left out", tables.left_out(document)))
     for title, lines in failed_or_missing:
         if lines:
@@ -64,6 +66,7 @@ def _figures(document: Mapping[str, Any]) -> list[str]:
     """Everything that is drawn from the document."""
     drawn = [
         ("Every measure", "Dots: seeds. Bars: mean and standard deviation. Diamonds: published.", figures.overview),
+        ("Analyses of the features", "", lambda d: figures.overview(d, "analysis")),
         ("In and out of domain", "", figures.out_of_domain),
         *(
             (

@@ -110,7 +110,8 @@ def carry_out(
 
 def compilation_cache(root: Path) -> None:
     """Keep compiled programs in the study's folder, so that seeds of a variant and resumed runs compile once."""
-    if not jax.config.jax_compilation_cache_dir:  # a user's own cache serves as well
+    configured = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    if not configured:  # a user's own cache serves as well
         jax.config.update("jax_compilation_cache_dir", str(root / ".compilation"))
 
 

@@ -2,9 +2,9 @@
 
 Document: `study`, `title`, `about`, `command`, `date`, `baseline`, `confidence`, `seeds`, `machines`, `versions`,
 `seconds` of computing, `variants` (name -> `label`, `against`, `differs`: lines, `config`), `sweeps`, `measures`
-(`key`, `title`, `unit`), `runs` (`variant`, `seed`, `status`, `error`, `seconds`, `machine`, `results`, `training`,
-`curves`), `table` (a row per variant and measure: `values` by seed, `mean`, `std`, `difference`) and `published`
-(measure -> variant -> `mean`, `std`, `source`).
+(`key`, `title`, `unit`, `group`), `runs` (`variant`, `seed`, `status`, `error`, `seconds`, `machine`, `results`,
+`training`, `curves`), `table` (a row per variant and measure: `values` by seed, `mean`, `std`, `difference`) and
+`published` (measure -> variant -> `mean`, `std`, `source`).
 Shares are in [0, 1], and None stands for what is not a finite number.
 """
 
@@ -32,6 +32,7 @@ _TRAINING = (
     Row("feature_std", "std of the embeddings", ""),
     Row("effective_rank", "effective rank of the embeddings", ""),
 )
+_ANALYSES = {"feature_statistics", "similarity", "neighbours"}  # kinds of sets that are no accuracies
 _CURVES = ("loss", "chance_loss", "similarity_ns", "effective_rank", "knn_top1")
 _POINTS = 60  # of a curve in the document
 # Changed on the command line, these leave the published setting what it was.
@@ -60,10 +61,10 @@ def collect(plan: Plan, root: Path, command: str) -> Document:
         "seconds": round(sum(run["seconds"] for run in found), 1),
         "variants": _variants(plan),
         "sweeps": {axis: dict(values) for axis, values in plan.study.sweeps.items()},
-        "measures": [{"key": m.key, "title": m.title, "unit": m.unit} for m in names],
+        "measures": [{"key": m.key, "title": m.title, "unit": m.unit, "group": _group(m.key, found)} for m in names],
         "runs": found,
         "table": [_cell(plan, variant, measure.key, values) for variant in plan.configs for measure in names],
-        "published": _published(plan),
+        "published": published(plan),
     }
     return finite(json.loads(json.dumps(document)))
 
@@ -155,6 +156,13 @@ def _values(found: list[dict[str, Any]]) -> tuple[list[Measure], dict[str, dict[
     return [m for m in names.values() if m not in last] + last, values
 
 
+def _group(key: str, found: list[dict[str, Any]]) -> str:
+    """Of which table a measure is: "results", "analysis" or "training"."""
+    name = key.partition("/")[0]
+    kinds = [run["results"]["sets"].get(name, {}).get("kind") for run in found if run["results"]]
+    return "training" if name == "training" else "analysis" if {*kinds} & _ANALYSES else "results"
+
+
 def _cell(plan: Plan, variant: str, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
     own = values.get(variant, {}).get(key, {})
     against = plan.against(variant)
@@ -187,18 +195,18 @@ def _variants(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _published(plan: Plan) -> dict[str, Any]:
+def published(plan: Plan) -> dict[str, Any]:
     """Measure -> variant -> mean, std and source, as shares; nothing where the command line changed the setting."""
-    published = plan.study.published
-    if not published.rows or any(not key.startswith(_SAME_SETTING) for key in plan.changed):
+    settings = plan.study.published
+    if not settings.rows or any(not key.startswith(_SAME_SETTING) for key in plan.changed):
         return {}
-    rows = published_table(published.table)
+    rows = published_table(settings.table)
     found: dict[str, Any] = {}
-    for variant, name in published.rows.items():
+    for variant, name in settings.rows.items():
         if name not in rows:
-            raise UserError(f"config.published.rows.{variant} = {name!r}: is no row of {published.table}")
+            raise UserError(f"config.published.rows.{variant} = {name!r}: is no row of {settings.table}")
         row = rows[name]
-        for key, column in published.measures.items():
+        for key, column in settings.measures.items():
             if row.get(column):
                 deviation = row.get(f"{column}_std")
                 cell = {"mean": float(row[column]) / 100, "std": float(deviation) / 100 if deviation else None}

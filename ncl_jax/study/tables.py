@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 Document = Mapping[str, Any]
-ABOUT_TRAINING = "At the end of training, of the batches of the last line of the log"
+MORE = {"analysis": "Analyses of the features", "training": "At the end of training (last line of the log)"}
 
 
 def number(value: float | None, unit: str, *, signed: bool = False, like: float | None = None) -> str:
@@ -83,38 +83,38 @@ def left_out(document: Document) -> list[str]:
     return sorted(lines)
 
 
-def measured(document: Document, *, training: bool = False) -> list[Mapping[str, str]]:
-    """The measures of the evaluation or, instead, of the last line of the training log."""
-    return [m for m in document["measures"] if m["key"].startswith("training/") == training]
+def measured(document: Document, group: str = "results") -> list[Mapping[str, str]]:
+    """The measures of a group: "results", "analysis" or "training" (the last line of its log)."""
+    return [m for m in document["measures"] if m["group"] == group]
 
 
-def means(document: Document, *, training: bool = False) -> list[list[str]]:
+def means(document: Document, group: str = "results") -> list[list[str]]:
     """A row per variant: label, seeds, mean ± standard deviation of every measure; then rows of published figures."""
-    table, measures = cells(document), measured(document, training=training)
+    table, measures = cells(document), measured(document, group)
     rows = [["", "seeds", *map(heading, measures)]]
     for name in begun(document):
+        label = document["variants"][name]["label"]
         found = [table[name, m["key"]] for m in measures]
         shown = [with_spread(c["mean"], c["std"], m["unit"]) for c, m in zip(found, measures, strict=True)]
-        rows.append([document["variants"][name]["label"], state(document, name), *shown])
-        published = {m["key"]: document["published"].get(m["key"], {}).get(name) for m in measures}
-        if any(published.values()):
+        rows.append([label, state(document, name), *shown])
+        published = [document["published"].get(m["key"], {}).get(name) for m in measures]
+        if any(published):
             shown = [
-                with_spread(cell["mean"], cell["std"], m["unit"]) if (cell := published[m["key"]]) else ""
-                for m in measures
+                with_spread(cell["mean"], cell["std"], m["unit"]) if cell else ""
+                for cell, m in zip(published, measures, strict=True)
             ]
-            rows.append([f"{document['variants'][name]['label']}, published", "3", *shown])
+            rows.append([f"{label}, published", "3", *shown])
     return rows
 
 
-def differences(document: Document) -> list[list[str]]:
-    """A row per variant that is compared with another: the difference of every measure."""
-    table, measures = cells(document), measured(document)
+def differences(document: Document, group: str = "results") -> list[list[str]]:
+    """A row per variant that is compared with another: the difference of every measure. Empty where there is none."""
+    table, measures, several = cells(document), measured(document, group), len(_bases(document)) > 1
     rows = [["", *map(_points, measures)]]
     for name in begun(document):
         variant = document["variants"][name]
         if name != variant["against"]:
             shown = [difference(table[name, m["key"]]["difference"], m["unit"]) for m in measures]
-            several = len(_bases(document)) > 1
             to = f" - {document['variants'][variant['against']]['label']}" if several else ""
             rows.append([variant["label"] + to, *shown])
     return rows if len(rows) > 1 else []
@@ -156,8 +156,9 @@ def markdown(document: Document) -> str:
     compared = differences(document)
     if compared:
         parts += [about_differences(document), _markdown(compared)]
-    if measured(document, training=True):
-        parts += [f"{ABOUT_TRAINING}:", _markdown(means(document, training=True))]
+    for group, title in MORE.items():
+        if measured(document, group):
+            parts += [f"{title}:", _markdown(means(document, group))]
     for title, lines in (("Failed", failures(document)), ("Left out", left_out(document))):
         if lines:
             parts.append(f"{title}:\n\n" + "\n".join(f"- {line}" for line in lines))
@@ -167,7 +168,9 @@ def markdown(document: Document) -> str:
 def summary_csv(document: Document) -> str:
     """A row per variant and measure. Shares are in [0, 1]."""
     units = {m["key"]: m["unit"].strip() for m in document["measures"]}
-    rows = [("variant", "measure", "unit", "seeds", "mean", "std", "difference", "low", "high", "paired", "published")]
+    rows: list[tuple[Any, ...]] = [
+        ("variant", "measure", "unit", "seeds", "mean", "std", "difference", "low", "high", "paired", "published")
+    ]
     for cell in document["table"]:
         found = cell["difference"] or dict.fromkeys(("mean", "low", "high", "paired"))
         published = document["published"].get(cell["measure"], {}).get(cell["variant"], {}).get("mean")

@@ -21,6 +21,9 @@ ALL = {
     "edges": {},
     "textures": {"quality": "draft"},
     "stylized": {"num_styles": 10},
+    "classes": {},
+    "neighbours": {"queries": 3, "count": 4},
+    "feature_map": {},
 }
 
 
@@ -72,6 +75,7 @@ def test_every_image_counts_once(results, chosen):
         "edges": 21,
         "textures": 21,
         "stylized": 21,
+        "feature_map": 21,
         "cue_conflict": 6,
         "categories": 12,
         "sketch": 6,
@@ -90,6 +94,8 @@ def test_the_numbers_make_sense(results):
     assert found["sketch"]["top1"] == found["sketch"]["per_class"]["n02132136"] < 1.0001
     assert found["categories"]["chance"] == pytest.approx(1 / 3)
     assert found["pets"]["train_images"] == 7
+    assert np.mean([*found["classes"]["per_class"].values()]) == pytest.approx(results[0]["linear_top1"])  # 7 of each
+    assert found["classes"]["per_class"].keys() == {"n02132136", "n02690373", "n03041632"}
     assert found["stylized"]["styles"] == 10
     assert set(found["few_shot"]) == {"kind", "top1_10%", "top1_50%"}
     assert set(found["corruptions"]["per_severity"]) == {"gaussian_noise", "contrast", "jpeg_compression"}

@@ -11,6 +11,7 @@ from tiny_step import SIDE, TINY, batch, flat, make
 from ncl_jax import config as config_lib
 from ncl_jax import main, methods
 from ncl_jax.errors import UserError
+from ncl_jax.evaluation import similarity
 from ncl_jax.methods import contract, target
 
 HEADS = {"hidden_dim": 16, "embedding_dim": 8}
@@ -84,6 +85,21 @@ def test_parts_must_not_cut_batch_norms_groups():
 
 def test_remat_changes_memory_and_nothing_else():
     assert_same(run("moco"), run("moco", **{"model.remat": True}))
+
+
+@pytest.mark.parametrize("name", methods.REGISTRY)
+def test_what_the_loss_compares_is_what_its_metrics_say(name):
+    config = config_lib.parse(TINY | {"method": of(name), "batch": 8, "model": {**TINY["model"], "bn_groups": 2}})
+    method = methods.build(config, 8)
+    params, extra = method.init(jax.random.key(0), np.zeros((2, SIDE, SIDE, 3), np.float32))
+    _, aux = jax.jit(method.loss)(params, extra, views(), jax.random.key(0))
+    found = similarity.similarities(
+        np.asarray(aux["query"]),
+        positive=np.asarray(aux["positive"]),
+        negatives={"ns": np.asarray(aux["non_semantic"])},
+    )
+    assert np.mean(found["positive"]) == pytest.approx(float(aux["metrics"]["similarity_positive"]), abs=1e-5)
+    assert np.mean(found["ns"]) == pytest.approx(float(aux["metrics"]["similarity_ns"]), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", methods.REGISTRY)

@@ -18,14 +18,18 @@ from ncl_jax import config
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation.sets import (
     categories,
+    classes,
     corruptions,
     cue_conflict,
     domain,
     edges,
+    feature_map,
     feature_statistics,
     few_shot,
     finetune,
+    neighbours,
     real,
+    similarity,
     stylized,
     textures,
     transfer,
@@ -46,6 +50,10 @@ REGISTRY: dict[str, ModuleType] = {
     "finetune": finetune,
     "transfer": transfer,
     "feature_statistics": feature_statistics,
+    "classes": classes,
+    "similarity": similarity,
+    "neighbours": neighbours,
+    "feature_map": feature_map,
 }
 
 config.TEST_SETS.update({kind: module.Settings for kind, module in REGISTRY.items()})

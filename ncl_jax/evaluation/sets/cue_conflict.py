@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int
 
 from ncl_jax.errors import UserError
-from ncl_jax.evaluation import shape_bias
+from ncl_jax.evaluation import figures, shape_bias
 from ncl_jax.evaluation.rows import Row
 
 ROWS = (
@@ -57,6 +57,9 @@ def run(subject: Any, settings: Settings) -> dict[str, Any]:
     else:
         shapes, textures, names = found["shape"], found["texture"], dataset.names["shape"]
     by_category = shape_bias.per_category(probabilities, shapes, textures, names)
+    path = subject.figure("shape_bias")
+    if path:
+        figures.shape_bias_by_category({subject.config.model.name: by_category}, path)
     return {
         **shape_bias.shape_bias(probabilities, shapes, textures),
         "images": int(np.sum(shapes != textures)),

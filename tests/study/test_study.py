@@ -1,0 +1,211 @@
+"""A study from its command: order, resuming, runs that fail, SIGTERM, and what the tables and the page say of it."""
+
+import csv
+import json
+import os
+import re
+import signal
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from ncl_jax import config as config_lib
+from ncl_jax import main, train, workdir
+from ncl_jax.errors import UserError
+from ncl_jax.study import page, plan, runs, summary
+
+SMOKE = str(Path(__file__).parents[2] / "configs" / "study" / "smoke.py")
+ACCURACY = {("baseline", 0): 0.5, ("baseline", 1): 0.6, ("patch", 0): 0.55, ("patch", 1): 0.67}
+
+
+@pytest.fixture
+def studied(monkeypatch, tmp_path):
+    """Runs the smoke study with runs that cost nothing: (arguments) -> exit status, list of runs that were begun."""
+    begun = []
+
+    def pretrain(config, folder):
+        folder = Path(folder)
+        variant, seed = folder.parent.name, config.seed
+        begun.append((variant, seed))
+        fault = faults.get((variant, seed))
+        if isinstance(fault, Exception):
+            raise fault
+        if fault == "stopped in training":
+            return None
+        if fault == "SIGTERM":
+            os.kill(os.getpid(), signal.SIGTERM)
+        (folder / "checkpoints").mkdir(exist_ok=True)
+        workdir.write_json(folder / "config.json", config_lib.to_dict(config))
+        accuracy = ACCURACY.get((variant, seed), 0.25)
+        bias = {"shape_bias": accuracy / 2}
+        cue = {"kind": "cue_conflict", **bias, "per_category": {"circle": bias, "ring": {"shape_bias": float("nan")}}}
+        sets = {"cue_conflict": cue, "classes": {"kind": "classes", "per_class": {"a": accuracy, "b": 0.5}}}
+        results = {"knn_top1": 0.125, "linear_top1": accuracy, "sets": sets, "skipped": {"sketch": "is not there"}}
+        workdir.write_json(folder / "results.json", results)
+        (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 2.5, "similarity_ns": 0.5}\n{"step": 2, "lo')
+        return results
+
+    faults = {}
+    monkeypatch.setattr(train, "pretrain", pretrain)
+    monkeypatch.setattr(train, "prepare", lambda config: None)
+    monkeypatch.setattr(page, "write", lambda *_: None)  # takes a second to draw: its own test does
+
+    def study(*arguments, config=SMOKE):
+        begun.clear()
+        status = main.main(["study", f"--config={config}", f"--workdir={tmp_path / 'study'}", *arguments])
+        return status, list(begun)
+
+    study.faults, study.folder = faults, tmp_path / "study"
+    return study
+
+
+ALL = [("baseline", 0), ("patch", 0), ("alpha3", 0), ("baseline", 1), ("patch", 1), ("alpha3", 1)]
+
+
+def document(study):
+    return json.loads((study.folder / "summary.json").read_text())
+
+
+def cell(study, variant, measure):
+    return next(c for c in document(study)["table"] if (c["variant"], c["measure"]) == (variant, measure))
+
+
+def test_runs_go_seed_by_seed_and_finished_ones_stand(studied):
+    assert studied("--only=baseline,patch") == (0, [run for run in ALL if run[0] != "alpha3"])
+    assert studied() == (0, [run for run in ALL if run[0] == "alpha3"])
+    assert studied() == (0, [])
+    assert studied("--config.evaluation.knn_k=21") == (0, ALL)  # measured in another way
+
+
+def test_the_summary_by_hand(studied):
+    studied()
+    found = cell(studied, "patch", "linear_top1")
+    assert found["values"] == {"0": 0.55, "1": 0.67}
+    assert found["mean"] == pytest.approx(0.61)
+    assert found["std"] == pytest.approx(0.12 / 2**0.5)  # of two values
+    half = 12.706204736174698 * 0.02 / 2**0.5 / 2**0.5  # t of one degree; differences 0.05 and 0.07
+    assert found["difference"]["mean"] == pytest.approx(0.06)
+    assert found["difference"]["low"] == pytest.approx(0.06 - half)
+    assert found["difference"]["high"] == pytest.approx(0.06 + half)
+    assert cell(studied, "baseline", "linear_top1")["difference"] is None
+    with (studied.folder / "summary.csv").open(newline="") as file:
+        row = next(r for r in csv.DictReader(file) if (r["variant"], r["measure"]) == ("patch", "linear_top1"))
+    assert float(row["difference"]) == pytest.approx(0.06)
+    with (studied.folder / "runs.csv").open(newline="") as file:
+        rows = {(r["variant"], int(r["seed"])): r for r in csv.DictReader(file)}
+    assert list(rows) == ALL
+    assert float(rows["patch", 1]["linear_top1"]) == 0.67
+    text = (studied.folder / "summary.md").read_text()
+    assert "| patch, alpha 2 | 2 | 12.5 ± 0.0 | 61.0 ± 8.5 | 0.305 ± 0.042 |" in text
+    assert "sketch: is not there" in text
+
+
+def test_a_run_that_fails_is_shown_and_the_others_go_on(studied, capsys):
+    studied.faults["patch", 0] = UserError("the loss is nan at step 3")
+    studied.faults["alpha3", 1] = MemoryError("no room")
+    assert studied() == (1, ALL)
+    assert "2 of 6 runs failed; the first: patch, seed 0: failed: the loss is nan" in capsys.readouterr().err
+    statuses = {(r["variant"], r["seed"]): r["status"] for r in document(studied)["runs"]}
+    assert statuses == {run: "failed" if run in (("patch", 0), ("alpha3", 1)) else "finished" for run in ALL}
+    text = (studied.folder / "summary.md").read_text()
+    assert "| patch, alpha 2 | 1 of 2, 1 failed | 12.5 | 67.0 |" in text
+    assert "- alpha3, seed 1: failed: MemoryError: no room" in text
+    assert "MemoryError" in (studied.folder / "alpha3" / "seed1" / "error.txt").read_text()
+    assert cell(studied, "patch", "linear_top1")["difference"]["mean"] == pytest.approx(0.07)  # of the seed both have
+    studied.faults.clear()
+    assert studied() == (0, [("patch", 0), ("alpha3", 1)])  # tried again
+
+
+@pytest.mark.parametrize("fault", ["stopped in training", "SIGTERM"])
+def test_sigterm_ends_the_study_and_the_same_command_goes_on(studied, fault, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    studied.faults["alpha3", 0] = fault
+    assert studied() == (0, ALL[:3])
+    assert "the same command goes on from there" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGTERM) is before
+    states = [run["status"] for run in document(studied)["runs"]]
+    assert states == ["finished", "finished", "stopped", *["not begun"] * 3]
+    studied.faults.clear()
+    assert studied() == (0, ALL[2:])
+
+
+def test_a_folder_of_another_study_is_refused_before_any_run(studied, capsys):
+    studied()
+    assert studied("--config.optim.learning_rate=0.5") == (1, [])
+    assert "belongs to a run of another config (optim.learning_rate: " in capsys.readouterr().err
+    assert studied("--only=pach") == (1, [])
+    assert "--only=pach: is no variant; one of baseline, patch, alpha3" in capsys.readouterr().err
+
+
+def test_checkpoints_are_kept_or_deleted_as_asked(studied, capsys):
+    studied("--only=baseline")
+    assert (studied.folder / "baseline" / "seed0" / "checkpoints").is_dir()
+    studied("--only=patch", "--config.keep_checkpoints=False")
+    assert not (studied.folder / "patch" / "seed0" / "checkpoints").exists()
+    assert studied("--only=patch", "--config.evaluation.knn_k=21") == (1, [])
+    assert "its checkpoints were deleted, so it cannot be measured anew" in capsys.readouterr().err
+
+
+def test_report_runs_nothing_and_export_keeps_the_tables(studied, tmp_path):
+    studied()
+    (studied.folder / "summary.md").unlink()
+    assert studied("--report", f"--export={tmp_path / 'kept'}") == (0, [])
+    names = {path.name for path in (tmp_path / "kept").iterdir()}
+    assert names == {"summary.json", "summary.csv", "summary.md", "runs.csv"}
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.sources, self.text, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        assert tag not in ("script", "link", "iframe")
+        self.sources += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_the_page_needs_nothing_else(studied):
+    studied()
+    text = page.render(document(studied), studied.folder)
+    found = Page(text)
+    assert found.open == []
+    assert len(found.sources) >= 6
+    assert all(source.startswith("data:image/png;base64,") for source in found.sources)
+    assert not re.search(r"https?://|url\(|@import", text)
+    words = " ".join(found.text)
+    for title in ("Every measure", "Along alpha", "Shape bias", "Classes that gain and lose", "61.0 ± 8.5"):
+        assert title in words
+
+
+def test_the_whole_of_it_once(tmp_path_factory, tmp_path, monkeypatch):
+    """A real run of seconds, its analyses and figures; then nothing is left to do."""
+    data = tmp_path_factory.mktemp("data")
+    folder = tmp_path / "study"
+    arguments = ["study", f"--config={SMOKE}", f"--workdir={folder}", f"--config.data.data_dir={data}"]
+    arguments += ["--config.seeds=(1,)", "--only=patch", "--config.epochs=1"]
+    assert main.main(arguments) == 0
+    found = json.loads((folder / "summary.json").read_text())
+    assert [run["status"] for run in found["runs"]] == ["not begun", "finished", "not begun"]
+    assert found["seconds"] > 0
+    keys = {m["key"]: m["group"] for m in found["measures"]}
+    wanted = {"linear_top1": "results", "cue_conflict/shape_bias": "results", "corruptions/mean": "results"}
+    wanted |= {"similarity/patch.mean": "analysis", "feature_statistics/alignment": "analysis"}
+    wanted |= {"training/similarity_ns": "training"}
+    assert wanted.items() <= keys.items()
+    for name in ("similarity", "neighbours", "feature_map", "shape_bias", "negatives"):
+        assert (folder / "patch" / "seed1" / f"{name}.png").stat().st_size > 1000
+    assert len(found["runs"][1]["results"]["sets"]["classes"]["per_class"]) == 10
+    monkeypatch.setattr(train, "pretrain", lambda *_: pytest.fail("ran a finished run again"))
+    assert main.main(arguments) == 0
+    assert runs.is_finished(folder / "patch" / "seed1", plan.load(SMOKE, {"epochs": 1}).config("patch", 1))
+    assert summary.read(folder / "summary.json") == json.loads((folder / "summary.json").read_text())
