@@ -1,6 +1,9 @@
 """Checkpoints of a run: asynchronous, pruned by rule, and a damaged newest one costs no more than itself."""
 
+import contextlib
+import errno
 import logging
+import os
 import warnings
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +17,8 @@ from ncl_jax.errors import UserError
 
 Tree = TypeVar("Tree")
 _log = logging.getLogger(__name__)
+# Orbax logs the tracebacks of errors that it raises, too.
+logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname or record.levelno < logging.ERROR)
 _policies = ocp.training.preservation_policies
 
 
@@ -34,8 +39,12 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._checkpointer.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            self._checkpointer.close()
+        except Exception as error:
+            if kind is None:  # else the run stops for another reason, which is told
+                raise self._unwritten(error) from error
 
     @property
     def steps(self) -> list[int]:
@@ -43,16 +52,43 @@ class Checkpoints:
         return [entry.step for entry in self._checkpointer.checkpoints]
 
     def save(self, step: int, state: Any, notes: dict[str, Any], *, wait: bool = False) -> None:
-        """Start saving `state` with JSON `notes`; a step that stands already is left alone."""
-        if step not in self.steps:
-            self._checkpointer.save_async(step, self._copy(state), force=True, custom_metadata=notes)
-        if wait:
-            self._checkpointer.wait()
+        """Start saving `state` with JSON `notes`, which are not empty; a step that stands already is left alone.
 
-    def notes(self, step: int | None = None) -> dict[str, Any]:
-        """The JSON saved beside a checkpoint, the newest by default."""
+        Raises:
+          UserError: this one, or the one before it, cannot be written.
+        """
+        copy = self._copy(state)
+        try:
+            if not self.folder.is_dir():  # orbax would begin a new one, and the rest of the run would be lost
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            if step not in self.steps:
+                self._checkpointer.save_async(step, copy, force=True, custom_metadata=notes)
+            if wait:
+                self._checkpointer.wait()
+        except Exception as error:
+            raise self._unwritten(error) from error
+
+    def notes(self) -> dict[str, Any]:
+        """The JSON saved beside the newest checkpoint that has one that can be read."""
+        for step in reversed(self.steps):
+            with contextlib.suppress(Exception):
+                return self._notes(step)
+        raise UserError(f"{self.folder}: no checkpoint can be read (steps {self.steps})")
+
+    def _notes(self, step: int) -> dict[str, Any]:
         saved: Any = self._checkpointer.metadata(step).custom_metadata
-        return dict(saved or {})
+        if not saved:  # without the position in the data a run would go on, and not to the same bits
+            raise ValueError("its metadata is damaged")
+        return dict(saved)
+
+    def _unwritten(self, error: Exception) -> UserError:
+        """Whatever the file system, tensorstore or orbax say of a folder that cannot be written."""
+        kept = sorted(int(path.name) for path in self.folder.glob("*") if path.name.isdigit())
+        last = f"the last one is of step {kept[-1]}" if kept else "there is none yet"
+        return UserError(
+            f"{self.folder}: a checkpoint cannot be written ({_reason(error)}); {last}; make room or mend the folder, "
+            "then the same command goes on from there"
+        )
 
     def restore(self, abstract: Tree, sharding: Sharding | Tree) -> tuple[Tree, dict[str, Any]] | None:
         """The newest checkpoint that can be read, as (state, notes); None where there is none.
@@ -70,10 +106,9 @@ class Checkpoints:
         for step in reversed(steps):
             try:
                 state = self._checkpointer.load(step, target)
-                return state, self.notes(step)
+                return state, self._notes(step)
             except Exception as error:  # whatever the file system, tensorstore or orbax make of broken files
-                reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-                last = error
+                reason, last = _reason(error), error
             if step == steps[0]:
                 raise UserError(
                     f"{self.folder}: no checkpoint can be read (steps {steps}); the last error: {reason}"
@@ -87,3 +122,17 @@ class Checkpoints:
             folder = self.folder / str(step)
             folder.rename(self.folder.parent / f"checkpoint_{step}.damaged")
         self._checkpointer.reload()
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of an error, or of what the system said where that is behind it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.strerror:
+            return seen.strerror
+        seen = seen.__cause__ or seen.__context__
+    text = str(error).strip()
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO):
+        if os.strerror(number) in text:  # tensorstore tells its own operations before it
+            return os.strerror(number)
+    return (text.splitlines() or [type(error).__name__])[0][:200]

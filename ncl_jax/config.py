@@ -204,7 +204,7 @@ def parse(raw: Mapping[str, Any]) -> Config:
         raise UserError(f"config.method = {method!r}: give a name or a section with one")
     method = dict(method)
     name = method.pop("name", "moco")
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise UserError(f"config.method.name = {name!r}: unknown; {schema.nearest(str(name), METHODS)}")
     negatives = {}
     for kind, settings in _named(raw.pop("negatives", {}), "negatives").items():

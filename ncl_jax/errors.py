@@ -2,4 +2,7 @@
 
 
 class UserError(ValueError):
-    """Bad input. The message is one line that names the thing and the fix."""
+    """Bad input. The message is one line that names the thing and the fix, whatever the input holds."""
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(message.splitlines()))

@@ -95,6 +95,22 @@ def read(path: Path) -> list[dict[str, float]]:
     return rows
 
 
+def last_step(path: Path) -> int:
+    """The step of the last whole row of a `metrics.jsonl`; 0 where there is none. Reads only its end."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
+            lines = file.read().splitlines()
+    except OSError:
+        return 0
+    for line in reversed(lines):
+        try:
+            return int(json.loads(line)["step"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return 0
+
+
 def profile_hook(workdir: Path) -> periodic_actions.PeriodicAction:
     """Traces a few steps, once the first ones are past, into the workdir, for TensorBoard or Perfetto."""
     return periodic_actions.Profile(logdir=os.fspath(workdir), num_profile_steps=5, first_profile=10, every_secs=None)

@@ -1,6 +1,7 @@
 """The folder of a run: one run at a time, one config for good."""
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from ncl_jax.errors import UserError
 
 # May change between the parts of one run: they do not touch what is learnt.
 _FREE = ("log_every", "checkpoint.", "evaluation.", "data.data_dir", "optim.shard_state")
+
+# What a disk says that is full, read-only or broken.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
 
 
 @contextlib.contextmanager
@@ -35,8 +39,16 @@ def claim(path: str | os.PathLike, config: config_lib.Config) -> Iterator[Path]:
     with lock:
         _lock(lock, folder)
         check_same(folder, config)
-        write_json(folder / "config.json", config_lib.to_dict(config))
-        yield folder
+        try:
+            write_json(folder / "config.json", config_lib.to_dict(config))
+            yield folder
+        except OSError as error:
+            if error.errno not in _DISK and folder.is_dir():
+                raise
+            raise UserError(
+                f"--workdir={folder}: cannot be written: {error.strerror}; mend it, then the same command goes on "
+                "from the last checkpoint"
+            ) from error
 
 
 def read_config(

@@ -125,7 +125,7 @@ def _npy(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.nd
         version = np.lib.format.read_magic(stream)
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = reader(stream)
-    except ValueError as error:
+    except Exception as error:  # numpy parses the header as Python's literals, with all of its parser's errors
         raise UserError(f"{path}: {name}: damaged: {_first_line(error)}") from error
     if dtype.hasobject:
         raise UserError(f"{path}: {name}: holds Python objects, which can run code when read; refused")

@@ -137,6 +137,7 @@ class CropStream:
             for key, value in self._stand_in(int(ids[row]), epoch).items():
                 arrays[key][row] = value
         self._check_share()
+        records.check_labels(self.dataset, ids, arrays["label"])
         self._step += 1
         return self._wire(arrays, epoch, step)
 

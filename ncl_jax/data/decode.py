@@ -26,7 +26,7 @@ def is_jpeg(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _header_size(encoded: tf.Tensor) -> tf.Tensor:
-    """Height and width int32 `[2]` of an image that is not a JPEG; zeros where the format is unknown."""
+    """Height and width int32 `[2]` of a PNG, GIF or BMP; negative where it is none."""
 
     def integers(start: int, kind: tf.DType, little: bool) -> tf.Tensor:
         return tf.cast(
@@ -40,7 +40,8 @@ def _header_size(encoded: tf.Tensor) -> tf.Tensor:
             (magic == b"GIF8", lambda: integers(6, tf.uint16, True)[::-1]),
             (tf.strings.substr(encoded, 0, 2) == b"BM", lambda: tf.abs(integers(18, tf.int32, True)[::-1])),
         ],
-        default=lambda: tf.zeros([2], tf.int64),
+        # TensorFlow knows more formats (WebP, JPEG XL), whose size would only be known once they are decoded.
+        default=lambda: tf.constant([-1, -1], tf.int64),
         exclusive=True,
     )
 

@@ -169,11 +169,12 @@ def jpeg_header(width, height):
         b"no image",
         encoded(picture(8))[:400],
         encoded(picture(8), "PNG")[:400],
+        encoded(picture(8), "WEBP"),
         png_header(100_000, 100_000),
         png_header(2**31, 2**31 - 1),
         jpeg_header(60_000, 60_000),
     ],
-    ids=["empty", "magic", "text", "cut jpeg", "cut png", "png bomb", "negative png", "jpeg bomb"],
+    ids=["empty", "magic", "text", "cut jpeg", "cut png", "webp", "png bomb", "negative png", "jpeg bomb"],
 )
 def test_bad_bytes_are_errors(data):
     for function in (crops, lambda d: decode.decode(tf.constant(d))):

@@ -26,7 +26,7 @@ def steps(devices, source, target, *, split=False):
     for number in range(WHOLE):
         if number == HALF:
             with Checkpoints(target) as checkpoints:
-                checkpoints.save(number, current, {}, wait=True)
+                checkpoints.save(number, current, {"step": number}, wait=True)
             if source is not None:
                 with Checkpoints(source) as checkpoints:
                     current, _ = checkpoints.restore(abstract, where)

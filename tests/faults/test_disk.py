@@ -1,0 +1,115 @@
+"""A disk that is full, read-only or gone in mid-run: one line, and nothing that was saved is lost."""
+
+import os
+import shutil
+import subprocess
+import time
+
+import pytest
+from faults import runs
+
+FLAGS = ("--config.evaluation.every_epochs=0", "--config.log_every=1")
+STEPS_PER_EPOCH = 8
+ROOM = "3000k"  # for two checkpoints of the smoke run, and not for three
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return f"--config.data.data_dir={tmp_path_factory.mktemp('data')}"
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """An uninterrupted run."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    status, output = runs.finish(folder, *FLAGS, data)
+    assert status == 0, output
+    return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of ROOM, and a function that mounts it again with other options."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.name != "posix" or os.geteuid() or not shutil.which("mount"):
+        pytest.skip("only root can mount a small file system")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+
+    def again(options):
+        # A file that is open for writing keeps a file system from becoming read-only: a second mount is not kept.
+        return subprocess.run(["mount", "-o", f"remount,{options}", folder], capture_output=True).returncode == 0
+
+    yield folder, again
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def steps(folder):
+    return sorted(int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit())
+
+
+def one_line(output, *words):
+    """The last line, which alone tells of the fault."""
+    last = output.strip().splitlines()[-1]
+    assert last.startswith("ncl-jax pretrain: "), output
+    assert all(word in last for word in words), last
+    assert "Traceback" not in output
+    return last
+
+
+def test_a_full_disk_loses_nothing_and_the_run_goes_on(small_disk, whole, data):
+    disk, again = small_disk
+    folder = disk / "run"
+    status, output = runs.finish(folder, *FLAGS, data)
+    assert status == 1, output
+    one_line(output, "a checkpoint cannot be written (No space left on device)", "goes on from there")
+    # The third did not fit, and the oldest, which it would have replaced, was not removed before it stood.
+    assert steps(folder) == [STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH]
+    assert again("size=64m")
+    status, output = runs.finish(folder, *FLAGS, data)
+    assert status == 0, output
+    assert f"going on from step {2 * STEPS_PER_EPOCH}" in output
+    assert steps(folder) == [3 * STEPS_PER_EPOCH, 4 * STEPS_PER_EPOCH]
+    runs.assert_same_bits(folder, whole)
+    assert runs.learnt(folder) == runs.learnt(whole)
+
+
+def test_no_room_at_all(small_disk, data):
+    disk, _ = small_disk
+    (disk / "filler").write_bytes(bytes(2990 * 1024))
+    status, output = runs.finish(disk / "run", *FLAGS, data)
+    assert status == 1, output
+    one_line(output, "cannot be written", "No space left on device")
+
+
+@pytest.mark.parametrize("fault", ["vanished", "read-only"])
+def test_a_workdir_that_is_taken_away(fault, tmp_path, data, request):
+    folder = tmp_path / "run"
+    if fault == "read-only":
+        disk, _ = request.getfixturevalue("small_disk")
+        folder = disk / "run"
+    process = runs.start(folder, *FLAGS, "--config.epochs=500", data)
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None and not steps(folder):
+        time.sleep(0.05)
+    if fault == "vanished":
+        folder.rename(tmp_path / "elsewhere")
+    else:
+        subprocess.run(["mount", "-o", "bind", folder, folder], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+    output, _ = process.communicate(timeout=120)
+    if fault == "read-only":
+        subprocess.run(["umount", "-l", folder], check=True)
+    assert process.returncode == 1, output
+    one_line(output, "cannot be written", "goes on")
+    kept = steps(tmp_path / "elsewhere" if fault == "vanished" else folder)
+    assert kept, "nothing that was saved is lost"
+
+
+def test_a_read_only_workdir_is_refused_at_the_start(small_disk, data):
+    disk, again = small_disk
+    assert again("ro")
+    status, output = runs.finish(disk / "run", *FLAGS, data)
+    assert status == 1, output
+    one_line(output, "cannot be written: Read-only file system")

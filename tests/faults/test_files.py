@@ -1,0 +1,120 @@
+"""Damaged files and bad datasets: the error is the documented one, in one line, in place of a wrong result."""
+
+import dataclasses
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from builders import Jpegs
+
+from ncl_jax import parallel
+from ncl_jax.checkpoint import Checkpoints
+from ncl_jax.data import fill_cache, prepared
+from ncl_jax.data.datasets import open_dataset
+from ncl_jax.data.stream import CropStream, eval_batches
+from ncl_jax.data.texture_datasets import texture_name
+from ncl_jax.errors import UserError
+
+# At the first array that it cannot read, orbax closes its event loop under the reads that are still under way.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def jpegs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    prepared.prepare(lambda: Jpegs(data_dir=str(folder)))
+    return open_dataset("jpegs", "train", data_dir=folder)
+
+
+def small_state(number):
+    rng = np.random.default_rng(number)
+    return {"a": jnp.asarray(rng.normal(size=(64, 8)), jnp.float32), "step": jnp.int32(number)}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A workdir with checkpoints of steps 1 and 2."""
+    folder = tmp_path_factory.mktemp("saved")
+    with Checkpoints(folder) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, small_state(step), {"num_classes": 10, "position": {"epoch": 0, "offset": step}})
+    return folder
+
+
+KINDS = {
+    "truncated": lambda data: data[: len(data) // 2],
+    "garbage": lambda data: bytes(np.random.default_rng(0).integers(0, 256, len(data), np.uint8)),
+    "empty": lambda data: b"",
+    "missing": None,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_file_of_a_checkpoint_may_be_damaged(kind, saved, tmp_path):
+    """Whichever it is: the state is that of step 2, or step 2 is set aside and the state is that of step 1."""
+    abstract = jax.eval_shape(lambda: small_state(0))
+    where = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
+    files = sorted(p.relative_to(saved) for p in (saved / "checkpoints" / "2").rglob("*") if p.is_file())
+    assert len(files) > 5
+    taken = []
+    for number, file in enumerate(files):
+        folder = tmp_path / str(number)
+        shutil.copytree(saved, folder)
+        if KINDS[kind]:
+            (folder / file).write_bytes(KINDS[kind]((folder / file).read_bytes()))
+        else:
+            (folder / file).unlink()
+        with Checkpoints(folder) as checkpoints:
+            if checkpoints.steps:
+                assert checkpoints.notes()["num_classes"] == 10
+            with pytest.MonkeyPatch.context() as patch:
+                said = []
+                patch.setattr("warnings.warn", lambda message, *_, said=said, **__: said.append(str(message)))
+                found = checkpoints.restore(abstract, where)
+        assert found is not None, file
+        state, notes = found
+        step = int(state["step"])
+        np.testing.assert_array_equal(state["a"], small_state(step)["a"], err_msg=str(file))
+        assert notes == {"num_classes": 10, "position": {"epoch": 0, "offset": step}}
+        if step == 1 and said:
+            assert "checkpoints/2 is damaged and set aside" in said[0]
+            assert (folder / "checkpoint_2.damaged").is_dir()
+        taken.append(step)
+    assert 1 in taken, "no damage was noticed at all"
+
+
+def test_labels_out_of_range_are_refused_by_every_reader(jpegs):
+    dataset = dataclasses.replace(jpegs, num_classes=2)
+    line = r"jpegs\[train\]: .*#\d+ has label 2, of 2 classes \(0 to 1\); prepare the dataset again"
+    with pytest.raises(UserError, match=line):
+        next(CropStream(dataset, batch=8, image_size=24, seed=0))
+    with pytest.raises(UserError, match=line):
+        next(eval_batches(dataset, batch=8, size=24, resize=24, process=(0, 1)))
+    with pytest.raises(UserError, match=line):
+        fill_cache.fill(dataset, side=16, mesh=parallel.data_mesh(jax.devices()[:1]))
+
+
+def test_a_dataset_smaller_than_one_batch(jpegs):
+    with pytest.raises(UserError, match=r"60 examples are fewer than one batch of 64; lower config.batch"):
+        CropStream(jpegs, batch=64, image_size=24, seed=0)
+
+
+@pytest.mark.parametrize(
+    "name", ["folder:..", "folder:/data/../../..", "folder:/", "../../etc/x", "a/../../b", "..\\..\\x"]
+)
+def test_names_of_datasets_cannot_leave_their_root(name, tmp_path):
+    """What `ncl-jax textures` writes lies under its data_dir, whatever its source is called."""
+    target = (tmp_path / texture_name(name)).resolve()
+    assert target.is_relative_to(tmp_path / "textures")
+    assert target != tmp_path / "textures"
+
+
+@pytest.mark.parametrize("name", ["../../etc", "..", "/etc/passwd", "x/../../y"])
+def test_datasets_are_not_read_from_outside_their_root(name, tmp_path):
+    with pytest.raises(UserError, match="dataset "):
+        open_dataset(name, "train", data_dir=tmp_path)

@@ -1,0 +1,103 @@
+"""Two processes of one run, as a user starts them: together to the end, through SIGTERM, and when one dies."""
+
+import json
+import signal
+import socket
+import time
+
+import pytest
+from faults import runs
+
+# Counts that divide by nothing: nothing may be dropped or counted twice.
+FLAGS = ("--config.data.test_split=test[:101]", "--config.evaluation.cue_conflict_split=cue_conflict[:67]")
+FLAGS += ("--config.data.train_split=train[:257]", "--config.evaluation.every_epochs=0", "--config.log_every=1")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return f"--config.data.data_dir={tmp_path_factory.mktemp('data')}"
+
+
+def pair(folder, *flags, command="pretrain"):
+    with socket.socket() as any_port:
+        any_port.bind(("localhost", 0))
+        address = f"--coordinator=localhost:{any_port.getsockname()[1]}"
+    return [
+        runs.start(folder, *flags, address, "--process_count=2", f"--process_index={index}", command=command,
+                   log=f"{folder}.{index}.log")
+        for index in range(2)
+    ]  # fmt: skip
+
+
+def end(folder, processes, timeout):
+    """(exit status, output) of each."""
+    try:
+        statuses = [process.wait(timeout) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(status, (folder.parent / f"{folder.name}.{n}.log").read_text()) for n, status in enumerate(statuses)]
+
+
+def after_steps(folder, processes, count):
+    deadline = time.monotonic() + 300
+    while len(runs.rows(folder)) < count:
+        assert all(process.poll() is None for process in processes), "ended too early"
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_sigterm_death_and_evaluation(data, tmp_path):
+    folder = tmp_path / "run"
+    flags = (*FLAGS, data, "--config.epochs=3")
+
+    # SIGTERM to one of them: both save the same step, and say so once.
+    processes = pair(folder, *flags)
+    after_steps(folder, processes, 2)
+    processes[1].send_signal(signal.SIGTERM)
+    (status, said), (other_status, other_said) = end(folder, processes, 120)
+    assert (status, other_status) == (0, 0), said + other_said
+    assert "SIGTERM: saved step" in said
+    assert "SIGTERM: saved" not in other_said
+    first = len(runs.learnt(folder))
+    assert 2 <= first < 24
+
+    # One dies: the other stops within a minute.
+    processes = pair(folder, *flags)
+    after_steps(folder, processes, first + 2)
+    processes[1].kill()
+    died = time.monotonic()
+    status = processes[0].wait(60)
+    said = (tmp_path / "run.0.log").read_text()
+    print(f"stopped {time.monotonic() - died:.0f} s after the other's death, with status {status}")
+    assert status not in (0, -9)
+    assert "lost another process of this run" in said or "another task died" in said, said
+
+    # Started again they go on, and evaluate as one process does.
+    (status, said), (other_status, other_said) = end(folder, pair(folder, *flags), 400)
+    assert (status, other_status) == (0, 0), said + other_said
+    assert "going on from step" in said
+    assert "shape bias" in said
+    assert "step" not in other_said, "only the first process reports"
+    assert [step for step, _ in runs.learnt(folder)] == list(range(1, 25))
+    two = json.loads((folder / "results.json").read_text())
+    assert (two["train_images"], two["test_images"]) == (257, 101)
+    (folder / "results.json").unlink()
+    status, said = runs.finish(folder, command="evaluate")
+    assert status == 0, said
+    one = json.loads((folder / "results.json").read_text())
+    assert two["knn_top1"] == pytest.approx(one["knn_top1"], abs=1.5 / 101)  # a tie may fall otherwise
+    assert two["linear_top1"] == pytest.approx(one["linear_top1"], abs=1.5 / 101)
+    assert one.keys() == two.keys()
+
+
+def test_one_that_is_refused_takes_the_other_along(data, tmp_path):
+    """Process 0 finds a workdir of another config and stops with a line; process 1 must not wait for ever."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"batch": 64, "method": {"queue_size": 64}}))
+    processes = pair(folder, *FLAGS, data)
+    (status, said), (other_status, other_said) = end(folder, processes, 150)
+    assert status == 1
+    assert "belongs to a run of another config" in said.strip().splitlines()[-1]
+    assert other_status != 0, other_said
