@@ -1,20 +1,23 @@
 """Which images: a TFDS name, one of our own builders, or `folder:PATH`, opened as one kind of handle.
 
 Nothing is decoded here. A `Dataset` says where the undecoded records lie, how many there are and what their labels
-mean; `stream` reads them. TensorFlow Datasets is imported when a dataset is opened.
+mean; `stream` reads them. TensorFlow Datasets is imported when one of its datasets is opened. Without TensorFlow image
+folders, what TFDS stored as array_record, and `shapes_textures` (drawn anew) can be read.
 """
 
 import dataclasses
 import difflib
 import importlib
 import os
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ncl_jax.data.prepared import first_line, import_tfds, prepare
+from ncl_jax.data import array_records, splits
+from ncl_jax.data.prepared import first_line, has_tensorflow, import_tfds, prepare
 from ncl_jax.errors import UserError
 
 # Built on first use from nothing but code or data that is prepared already: name -> module of its TFDS builder.
@@ -23,6 +26,7 @@ BUILDERS: dict[str, tuple[str, str]] = {
     "imagenet100": ("ncl_jax.data.imagenet100", "Imagenet100"),
 }
 MADE_BY_COMMAND = ("textures", "imagenet_texture")
+IMAGES = (".jpg", ".jpeg", ".png")  # of a folder, in any case
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +43,8 @@ class Chunk:
 class Dataset:
     """One split. An example's index, 0 to num_examples - 1 in the order of the files, is its id everywhere.
 
-    Either `chunks` (TFRecord files, parsed with `features`) or `paths` (image files) and `folder_labels` are filled.
+    Filled are `chunks` (TFRecord files, parsed with `features`), or `paths` (image files) and `folder_labels`, or
+    `reader`, which gives any record by its id, as `rows` describes it.
     """
 
     name: str
@@ -56,12 +61,15 @@ class Dataset:
     features: Any = dataclasses.field(default=None, repr=False, compare=False)  # tfds.features.FeaturesDict
     paths: tuple[str, ...] = dataclasses.field(default=(), repr=False)
     folder_labels: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
+    reader: Callable[[int], dict[str, Any]] | None = dataclasses.field(default=None, repr=False, compare=False)
     textures: tuple["Dataset", ...] = ()  # their record i belongs to record i of this one
 
     def record_name(self, index: int) -> str:
         """What a person needs to find record `index`: the image file, or the TFRecord file and the place in it."""
         if self.paths:
             return self.paths[index]
+        if self.reader:
+            return f"{self.name}[{self.split}]#{index}"
         for chunk in self.chunks:
             if chunk.start <= index < chunk.start + chunk.take:
                 return f"{chunk.path}#{index - chunk.start + chunk.skip}"
@@ -90,30 +98,88 @@ def open_dataset(name: str, split: str, *, data_dir: str | os.PathLike | None = 
     use), or `folder:PATH` for `PATH/split/label/*.jpg|jpeg|png`. `data_dir` defaults to TFDS's own.
     Raises UserError for what does not exist, is not prepared, is empty or holds no images.
     """
-    return _handle(name, _open_builder(name, data_dir), split)
+    if name.startswith("folder:"):
+        return _folder(name, split)
+    if name.partition(":")[0].partition("/")[0] == "shapes_textures" and not has_tensorflow():
+        return _drawn(name, split)
+    return _handle(name, _builder(name, os.fspath(data_dir) if data_dir else None), split)
 
 
 def split_names(name: str, *, data_dir: str | os.PathLike | None = None) -> tuple[str, ...]:
     """The splits of a dataset that have examples; errors as of `open_dataset`."""
-    splits = _open_builder(name, data_dir).info.splits
-    return tuple(split for split, info in splits.items() if info.num_examples)
-
-
-def _open_builder(name: str, data_dir: str | os.PathLike | None) -> Any:
     if name.startswith("folder:"):
-        return _folder(name)
-    return _builder(name, os.fspath(data_dir) if data_dir else None)
+        return tuple(_listed(name))
+    infos = _builder(name, os.fspath(data_dir) if data_dir else None).info.splits
+    return tuple(split for split, info in infos.items() if info.num_examples)
 
 
-def _folder(name: str) -> Any:
+def _listed(name: str) -> dict[str, list[tuple[str, str]]]:
+    """Split -> (label, path) of its images, in the order of TFDS's ImageFolder: shuffled by the split's name."""
     root = Path(name.removeprefix("folder:")).expanduser()
     if not root.is_dir():
         raise UserError(f"dataset {name}: no such folder; expected PATH/split/label/*.jpg|png at {root}")
-    tfds = import_tfds()
-    builder = tfds.folder_dataset.ImageFolder(os.fspath(root))
-    if not any(builder.info.splits[s].num_examples for s in builder.info.splits):
+    found = {}
+    for split in _folders(root):
+        images = [
+            (label, os.path.join(root, split, label, file))
+            for label in _folders(root / split)
+            for file in sorted(os.listdir(root / split / label))
+            if file.lower().endswith(IMAGES)
+        ]
+        random.Random(split).shuffle(images)
+        if images:
+            found[split] = images
+    if not found:
         raise UserError(f"dataset {name}: no images found; expected PATH/split/label/*.jpg|png in {root}")
-    return builder
+    return found
+
+
+def _folders(root: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+
+
+def _folder(name: str, split: str) -> Dataset:
+    found = _listed(name)
+    labels = sorted({label for images in found.values() for label, _ in images})
+    parts = splits.parse(name, split, {known: len(images) for known, images in found.items()})
+    examples = [example for known, low, high in parts for example in found[known][low:high]]
+    place = {label: number for number, label in enumerate(labels)}
+    return Dataset(
+        name=name,
+        split=split,
+        num_examples=len(examples),
+        num_classes=len(labels),
+        class_names=tuple(labels),
+        image_key="image",
+        label_key="label",
+        extra_keys=(),
+        image_shape=None,
+        names={"label": tuple(labels)},
+        paths=tuple(path for _, path in examples),
+        folder_labels=np.array([place[label] for label, _ in examples], np.int32),
+    )
+
+
+def _drawn(name: str, split: str) -> Dataset:
+    """`shapes_textures` where it cannot be built: the same records, drawn when they are asked for."""
+    from ncl_jax.data import drawn_records as drawn
+
+    side = drawn.side_of(name)
+    parts = splits.parse(name, split, drawn.COUNTS)
+    ids = [(known, index) for known, low, high in parts for index in range(low, high)]
+    return Dataset(
+        name=name,
+        split=split,
+        num_examples=len(ids),
+        num_classes=len(drawn.SHAPES),
+        class_names=drawn.CLASS_NAMES,
+        image_key="image",
+        label_key="label",
+        extra_keys=("shape", "texture"),
+        image_shape=(side, side),
+        names={"label": drawn.CLASS_NAMES, "shape": drawn.SHAPES, "texture": drawn.TEXTURES},
+        reader=lambda index: {"id": index, **drawn.example(*ids[index], size=side)},
+    )
 
 
 def _builder(name: str, data_dir: str | None) -> Any:
@@ -164,14 +230,14 @@ def _is_manual(builder: Any) -> bool:
 
 def _handle(name: str, builder: Any, split: str) -> Dataset:
     tfds = import_tfds()
-    splits = builder.info.splits
-    known = ", ".join(splits) or "none"
+    infos = builder.info.splits
+    known = ", ".join(infos) or "none"
     try:
-        parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(splits)
+        parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
     except (ValueError, KeyError, AssertionError, NotImplementedError) as error:
         raise UserError(f"dataset {name}: no split {split!r}; it has {known}") from error
     # A bound that a whole split does not give is None.
-    bounds = [(p.splitname, p.from_ or 0, splits[p.splitname].num_examples if p.to is None else p.to) for p in parts]
+    bounds = [(p.splitname, p.from_ or 0, infos[p.splitname].num_examples if p.to is None else p.to) for p in parts]
     bounds = [(part, low, high) for part, low, high in bounds if high > low]
     if not bounds:
         raise UserError(f"dataset {name}: split {split!r} is empty; it has {known}")
@@ -193,16 +259,19 @@ def _handle(name: str, builder: Any, split: str) -> Dataset:
         "image_shape": tuple(shape) if all(shape) else None,
         "names": names,
     }
-    if name.startswith("folder:"):
-        # TFDS has no public list of the files; its `as_dataset` reads all of them in order.
-        examples = [e for part, low, high in bounds for e in builder._split_examples[part][low:high]]
-        labels = np.array([features["label"].str2int(e.label) for e in examples], np.int32)
-        return Dataset(**common, paths=tuple(os.fspath(e.image_path) for e in examples), folder_labels=labels)
-    if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
-        raise UserError(f"dataset {name}: stored as {builder.info.file_format.value}; only tfrecord is read")
+    formats = tfds.core.FileFormat
+    if builder.info.file_format not in (formats.TFRECORD, formats.ARRAY_RECORD):
+        raise UserError(
+            f"dataset {name}: stored as {builder.info.file_format.value}; tfrecord and array_record are read"
+        )
+    if builder.info.file_format == formats.TFRECORD and not has_tensorflow():
+        raise UserError(
+            f"dataset {name}: is stored as tfrecord, which only TensorFlow reads, and it is not installed; "
+            f"prepare it elsewhere with: tfds build {name} --file_format=array_record, or use folder:PATH"
+        )
     chunks, start = [], 0
     for part, low, high in bounds:
-        for file in splits[f"{part}[{low}:{high}]"].file_instructions:
+        for file in infos[f"{part}[{low}:{high}]"].file_instructions:
             chunks.append(Chunk(path=os.fspath(file.filename), skip=file.skip, take=file.take, start=start))
             start += file.take
     missing = (
@@ -210,6 +279,10 @@ def _handle(name: str, builder: Any, split: str) -> Dataset:
     )
     if missing:
         raise UserError(f"dataset {name}: {missing} is missing; remove its folder and prepare the dataset again")
+    if builder.info.file_format == formats.ARRAY_RECORD:
+        keys = {image_key: "image"} | ({label_key: "label"} if label_key else {}) | {key: key for key in extra_keys}
+        files = [file for part, low, high in bounds for file in infos[f"{part}[{low}:{high}]"].file_instructions]
+        return Dataset(**common, reader=array_records.reader(name, files, features, keys))
     return Dataset(**common, chunks=tuple(chunks), features=features)
 
 

@@ -94,16 +94,16 @@ def test_cue_conflict_is_balanced_and_the_other_splits_agree():
 
 
 def _build_slowly(folder, started, finished):
-    from ncl_jax.data import shapes_textures
+    from ncl_jax.data import drawn_records
 
-    draw = shapes_textures.draw
+    draw = drawn_records.draw
 
     def slow(*args):
         started.set()
         time.sleep(0.002)
         return draw(*args)
 
-    shapes_textures.draw = slow
+    drawn_records.draw = slow
     open_dataset("shapes_textures/px8", "test", data_dir=folder)
     finished.set()
 
