@@ -1,4 +1,4 @@
-"""`python without.py PACKAGE,PACKAGE ARGUMENT...` runs `ncl-jax ARGUMENT...` as if these packages were not installed."""
+"""`python without.py PACKAGE,PACKAGE ARGUMENT...`: `ncl-jax ARGUMENT...` as if these were not installed."""
 
 import sys
 from importlib.machinery import PathFinder
