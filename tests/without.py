@@ -3,17 +3,20 @@
 import sys
 from importlib.machinery import PathFinder
 
-HIDDEN = frozenset(sys.argv[1].split(",")) if __name__ == "__main__" else frozenset()
 
+def hide(packages):
+    """Let the import system no longer find these packages."""
 
-class Without(PathFinder):
-    @classmethod
-    def find_spec(cls, fullname, path=None, target=None):
-        return None if fullname.partition(".")[0] in HIDDEN else super().find_spec(fullname, path, target)
+    class Without(PathFinder):
+        @classmethod
+        def find_spec(cls, fullname, path=None, target=None):
+            return None if fullname.partition(".")[0] in packages else super().find_spec(fullname, path, target)
+
+    sys.meta_path[:] = [Without if finder is PathFinder else finder for finder in sys.meta_path]
 
 
 if __name__ == "__main__":
-    sys.meta_path[:] = [Without if finder is PathFinder else finder for finder in sys.meta_path]
+    hide(frozenset(sys.argv[1].split(",")))
     from ncl_jax.main import main
 
     sys.exit(main(sys.argv[2:]))

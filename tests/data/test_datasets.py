@@ -9,7 +9,7 @@ import pytest
 from builders import Imagenet2012, Unlabelled
 
 from ncl_jax.data import imagenet100, prepared, shapes_textures
-from ncl_jax.data.datasets import open_dataset
+from ncl_jax.data.datasets import open_dataset, split_names
 from ncl_jax.errors import UserError
 
 
@@ -37,6 +37,16 @@ def test_folder(folder):
     for path, label in zip(data.paths, data.folder_labels, strict=True):
         assert path.split(os.sep)[-2] == data.class_names[label]
     assert open_dataset(f"folder:{folder}", "train[:50%]").num_examples == 3
+
+
+def test_a_folder_is_in_the_order_of_tfds(folder):
+    import tensorflow_datasets as tfds
+
+    builder = tfds.folder_dataset.ImageFolder(str(folder))
+    ours = open_dataset(f"folder:{folder}", "train")
+    theirs = [example["image/filename"].decode() for example in builder.as_dataset(split="train").as_numpy_iterator()]
+    assert list(ours.paths) == theirs
+    assert split_names(f"folder:{folder}") == ("train", "val")
 
 
 def test_refusals(data_dir, folder, tmp_path):
