@@ -1,21 +1,26 @@
 """What a run writes while it goes: means over intervals, TensorBoard, `metrics.jsonl`, and lines for the eye.
 
-The only importer of clu, whose TensorBoard writer brings TensorFlow; imported when a run starts, never by the step.
+The only importer of clu, whose writers need TensorFlow: without it there is `metrics.jsonl` alone. Imported when a run
+starts, never by the step.
 """
 
 import json
+import logging
 import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
-from clu import metric_writers, metrics, parameter_overview, periodic_actions
+from clu import metrics, parameter_overview
+
+log = logging.getLogger(__name__)
 
 Scalars = Mapping[str, Any]
+PROFILED = range(10, 15)  # steps that `profile_hook` traces: the first ones compile
 
 
 class Means:
@@ -47,41 +52,57 @@ class Means:
         return {name: float(value) for name, value in jax.device_get(collection).compute().items()}
 
 
-class JsonlWriter(metric_writers.MetricWriter):
+class Writer(Protocol):
+    """Where scalars go."""
+
+    def write_scalars(self, step: int, scalars: Scalars) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class JsonlWriter:
     """One JSON object a line: `step` and the scalars."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a")
 
-    def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+    def write_scalars(self, step: int, scalars: Scalars) -> None:
         self._file.write(json.dumps({"step": step} | {k: float(v) for k, v in scalars.items()}) + "\n")
-        self._file.flush()
-
-    def flush(self) -> None:
         self._file.flush()
 
     def close(self) -> None:
         self._file.close()
 
-    def _not_scalars(self, step: int, *_: Any, **__: Any) -> None:
-        """Images, histograms and texts go to TensorBoard alone."""
 
-    write_summaries = write_images = write_videos = write_audios = write_texts = write_histograms = _not_scalars
+class Writers:
+    """Writes to each of several writers."""
 
-    def write_hparams(self, hparams: Mapping[str, Any]) -> None:
-        """The config stands in config.json."""
+    def __init__(self, writers: Sequence[Writer]) -> None:
+        self._writers = writers
+
+    def write_scalars(self, step: int, scalars: Scalars) -> None:
+        for each in self._writers:
+            each.write_scalars(step, scalars)
+
+    def close(self) -> None:
+        for each in self._writers:
+            each.close()
 
 
-def writer(workdir: Path, step: int) -> metric_writers.MetricWriter:
-    """TensorBoard events and `metrics.jsonl`, whose lines after `step` (of a run cut short) are dropped first."""
+def writer(workdir: Path, step: int) -> Writer:
+    """`metrics.jsonl`, whose lines after `step` (of a run cut short) are dropped first, and TensorBoard's events."""
     path = workdir / "metrics.jsonl"
     rows = [row for row in read(path) if row["step"] <= step]
     partial = path.with_suffix(".tmp")
     partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
     os.replace(partial, path)
-    return metric_writers.MultiWriter(
-        [metric_writers.AsyncWriter(metric_writers.SummaryWriter(os.fspath(workdir))), JsonlWriter(path)]
-    )
+    try:
+        from clu import metric_writers
+    except ImportError as error:
+        log.info("no events for TensorBoard, for want of TensorFlow (%s): metrics.jsonl has all figures", error)
+        return JsonlWriter(path)
+    events = metric_writers.AsyncWriter(metric_writers.SummaryWriter(os.fspath(workdir)))
+    return Writers([events, JsonlWriter(path)])
 
 
 def read(path: Path) -> list[dict[str, float]]:
@@ -111,9 +132,21 @@ def last_step(path: Path) -> int:
     return 0
 
 
-def profile_hook(workdir: Path) -> periodic_actions.PeriodicAction:
-    """Traces a few steps, once the first ones are past, into the workdir, for TensorBoard or Perfetto."""
-    return periodic_actions.Profile(logdir=os.fspath(workdir), num_profile_steps=5, first_profile=10, every_secs=None)
+def profile_hook(workdir: Path) -> Callable[[int], None]:
+    """To be called with the number of steps done: traces those of PROFILED (where steps are taken several at a time,
+    the first call that begins there) into the workdir, for TensorBoard or Perfetto."""
+    tracing = done = False
+
+    def hook(step: int) -> None:
+        nonlocal tracing, done
+        if tracing and step >= PROFILED.stop - 1:
+            jax.profiler.stop_trace()
+            tracing, done = False, True
+        elif not (tracing or done) and step >= PROFILED.start - 1:
+            jax.profiler.start_trace(os.fspath(workdir))
+            tracing = True
+
+    return hook
 
 
 def overview(params: Any) -> str:

@@ -1,7 +1,7 @@
 """What `ncl-jax benchmark NAME` runs.
 
-To add one, write a module with `run(options: Options) -> Result` and list it here. Modules are imported when they run:
-only `input` needs TensorFlow.
+To add one, write a module with `run(options: Options) -> Result` and list it here. Modules are imported when they run.
+None needs TensorFlow, but for `input` of TFRecords.
 """
 
 import importlib

@@ -1,18 +1,15 @@
 """Endless, resumable batches of random crops. `stream` says in words what it promises."""
 
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false
-# (TensorFlow's stubs know neither symbolic arguments, None as a bound, nor slices with an ellipsis.)
-
 import dataclasses
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from ncl_jax.data import batches, decode, records
+from ncl_jax.data import pictures, rows, workers
 from ncl_jax.data.datasets import Dataset
+from ncl_jax.data.pictures import BadImage
 from ncl_jax.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -20,8 +17,17 @@ log = logging.getLogger(__name__)
 FIELDS = ("source", "texture", "id")  # what `fields` may name besides the fixed ones
 SHARE_AFTER = 100  # records seen before the share of bad ones is judged
 RESERVE = 64  # records that may fill gaps where the others are not at hand
-SMALL = 128  # pixels: images of one size up to this one are cropped a batch at a time
-HELD = 2**28  # bytes of decoded small images that are kept, so that they are decoded once
+HELD = 2**28  # bytes of decoded images of one size that are kept, so that they are decoded once
+# What the random numbers of a seed are drawn for: different purposes, different numbers.
+KEY_ORDER, STAND_IN, ORDER, CROPS = 1, 2, 3, 4
+
+
+class _Item(NamedTuple):
+    """A record of a batch: its id (-1: not known before it is read), how to read it, and its batch's epoch."""
+
+    id: int
+    read: Any
+    epoch: int
 
 
 class CropStream:
@@ -83,23 +89,24 @@ class CropStream:
         self._process, self._processes, self._local = index, count, batch // count
         self._fields, self._max_bad_share, self._buffer = tuple(fields), max_bad_share, shuffle_buffer
         self._key_block = batch // key_blocks if shuffle_keys else 0
-        self._crop = {"views": views, "scale": crop_scale, "side": image_size, "source": "source" in fields}
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._views, self._pictures = views, ("query", "key")[:views] + ("source",) * ("source" in fields)
+        self._crop_key = -1, 0  # an epoch and the key of its crops
+        self._crop: dict[str, Any] = {"scale": crop_scale, "side": image_size, "source": "source" in fields}
+        self._threads = threads
         self._step = self._start(position)
 
         # Either every record can be asked for by its id, or this process reads the range [low, high).
         total = dataset.num_examples
-        self._whole = bool(dataset.paths) or total <= shuffle_buffer
+        self._whole = not dataset.chunks or total <= shuffle_buffer
         self._low = 0 if self._whole else total * index // count
         self._high = total if self._whole else total * (index + 1) // count
-        self._lookup = records.lookup(dataset) if self._whole else None
-        self._parse = None if self._whole else records.parse(dataset)
-        self._reserve: dict[str, tf.Tensor] | None = None
-        shape = dataset.image_shape
-        self._small = shape is not None and max(*shape, image_size) <= SMALL
-        self._held = self._decode_all() if shape and self._small and self._fits(shape) else None
-        self._crop_one = decode.crop_function(**self._crop)
-        self._iterator = iter(self._batches(self._step))
+        self._find = rows.lookup(dataset) if self._whole else None
+        self._reserve: list[rows.Row] = []
+        if dataset.image_shape and self._find and self._fits(dataset.image_shape):
+            self._find = self._decode_all(self._find)
+        self._iterator = workers.fill(
+            self._items(self._step), self._crops, self._specs(), size=self._local, threads=self._threads
+        )
 
     def _start(self, position: Mapping[str, int] | None) -> int:
         if position is None:
@@ -123,18 +130,12 @@ class CropStream:
 
     def __next__(self) -> dict[str, np.ndarray]:
         epoch, step = divmod(self._step, self.steps_per_epoch)
-        try:
-            ids, result = next(self._iterator)
-        except (tf.errors.OpError, StopIteration) as error:
-            raise records.damaged(self.dataset, error) from error
-        ids = ids.numpy()
-        if len(ids) != self._local:
-            raise records.damaged(self.dataset)
-        arrays, filled = batches.place({key: value.numpy() for key, value in result.items()}, len(ids))
-        self._seen += len(ids)
+        items, arrays, filled = next(self._iterator)
+        self._seen += self._local
         for row in np.flatnonzero(~filled):
-            self._skip(int(ids[row]))
-            for key, value in self._stand_in(int(ids[row]), epoch).items():
+            index = self._id(items[row])
+            self._skip(index)
+            for key, value in self._stand_in(index, epoch).items():
                 arrays[key][row] = value
         self._check_share()
         records.check_labels(self.dataset, ids, arrays["label"])
@@ -143,100 +144,105 @@ class CropStream:
 
     def _wire(self, arrays: dict[str, np.ndarray], epoch: int, step: int) -> dict[str, np.ndarray]:
         first = self._process * self._local
-        views = arrays["views"]
-        batch = {"query": views[:, 0], "box": arrays["box"], "label": arrays["label"]}
-        if self._crop["views"] > 1:
-            order = np.arange(first, first + self._local, dtype=np.int32)
+        batch = {key: arrays[key] for key in ("query", "box", "label")}
+        if self._views > 1:
+            order, key = np.arange(first, first + self._local, dtype=np.int32), arrays["key"]
             if self._key_block:
                 blocks = range(first, first + self._local, self._key_block)
                 order = np.concatenate([b + self._permutation(epoch, step, b) for b in blocks]).astype(np.int32)
-            batch["key"] = views[order - first, 1]
-            batch["key_order"] = order
-        if "source" in self._fields:
-            batch["source"] = views[:, -1]
-        if "texture" in self._fields:
-            batch["texture"] = arrays["texture"]
-        if "id" in self._fields:
-            batch["id"] = arrays["id"].astype(np.int32)
-        return {key: np.ascontiguousarray(value) for key, value in batch.items()}
+                key = key[order - first]
+            batch |= {"key": key, "key_order": order}
+        return batch | {field: arrays[field] for field in self._fields}
 
     def _permutation(self, epoch: int, step: int, block: int) -> np.ndarray:
-        draws = np.random.Philox(np.random.SeedSequence((self.seed, 1, epoch, step, block)))
-        return np.argsort(draws.random_raw(self._key_block), kind="stable")
+        return np.argsort(self._numbers(KEY_ORDER, epoch, step, block).random_raw(self._key_block), kind="stable")
 
-    def _epoch_seed(self, epoch: tf.Tensor) -> tf.Tensor:
-        # Numbers far apart for neighbouring epochs: ids are mixed in by exclusive or.
-        seed = tf.stack([tf.constant(self.seed, tf.int64), epoch])
-        return tf.random.stateless_uniform([2], seed, None, None, tf.int64, alg="philox")
+    def _numbers(self, purpose: int, *of: int) -> np.random.Philox:
+        return np.random.Philox(np.random.SeedSequence((self.seed, purpose, *of)))
 
-    def _record(self, row: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The parsed record that an undecoded row is or names."""
-        if self._parse:
-            return self._parse(row["id"], row["serialised"])
-        assert self._lookup
-        return self._lookup(row["id"])
+    def _epoch_key(self, epoch: int) -> int:
+        known, key = self._crop_key  # one tuple: threads may be in two epochs, and never see half of one
+        if known != epoch:
+            key = int(self._numbers(CROPS, epoch).random_raw())
+            self._crop_key = epoch, key
+        return key
 
-    def _crops(self, record: Mapping[str, tf.Tensor], epoch: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _specs(self) -> workers.Specs:
+        side = self._crop["side"]
+        square: tuple[tuple[int, ...], type] = ((side, side, 3), np.uint8)
+        specs = dict.fromkeys(self._pictures, square)
+        specs |= {"box": ((4,), np.float32), "label": ((), np.int32), "id": ((), np.int32)}
+        if self.dataset.textures:
+            specs["texture"] = ((len(self.dataset.textures), side, side, 3), np.uint8)
+        return specs
+
+    def _crops(self, item: _Item) -> dict[str, Any]:
         """One record to its crops."""
-        views, box = self._crop_one(record["image"], self._epoch_seed(epoch), record["id"])
-        return {"views": views, "box": box, "label": record["label"], "id": record["id"], **self._textures(record)}
-
-    def _textures(self, record: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        if "textures" not in record:
-            return {}
-        encoded = tf.unstack(record["textures"], len(self.dataset.textures))
-        return {"texture": tf.stack([decode.squeezed(image, side=self._crop["side"]) for image in encoded])}
-
-    def _decoded(self, record: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        image = tf.ensure_shape(decode.decode(record["image"]), (*(self.dataset.image_shape or ()), 3))
-        return {"image": image, "label": record["label"], "id": record["id"], **self._textures(record)}
+        row = item.read()
+        key, id = self._epoch_key(item.epoch), int(row["id"])
+        draws = [pictures.uniform(key, id * self._views + view) for view in range(self._views)]
+        views, box = pictures.crops(row["image"], draws, **self._crop)
+        made = {"box": box, "label": row["label"], "id": id} | dict(zip(self._pictures, views, strict=True))
+        if self.dataset.textures:
+            made["texture"] = np.stack(
+                [pictures.squeezed(texture, side=self._crop["side"])[0] for texture in row["textures"]]
+            )
+        return made
 
     def _fits(self, shape: tuple[int, int]) -> bool:
-        pixels = shape[0] * shape[1] + len(self.dataset.textures) * self._crop["side"] ** 2
-        return self._whole and self.dataset.num_examples * pixels * 3 <= HELD
+        return self.dataset.num_examples * shape[0] * shape[1] * 3 <= HELD
 
-    def _decode_all(self) -> dict[str, tf.Tensor]:
-        """Every image of a small dataset, with `row` -1 for those that do not decode."""
+    def _decode_all(self, find: Any) -> Any:
+        """The lookup of a small dataset whose images are decoded once; those that do not decode stay as they are."""
+        height, width = self.dataset.image_shape or (0, 0)
         size = self.dataset.num_examples
-        rows = {"id": tf.range(size, dtype=tf.int64)}
-        good = batches.only_good(rows, lambda r: self._decoded(self._record(r)), size, self._threads)
-        arrays, filled = batches.place({key: value.numpy() for key, value in good.items()}, size)
-        return {**{k: tf.constant(v) for k, v in arrays.items()}, "row": tf.constant(np.where(filled, 0, -1), tf.int64)}
 
-    def _batches(self, start: int) -> tf.data.Dataset:
-        """Ids `[b]` of every batch from global step `start` on, and the crops of those that decode."""
-        steps, local = self.steps_per_epoch, self._local
-        first_epoch, first_step = divmod(start, steps)
-        epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
+        others: list[rows.Row] = [{}] * size
 
-        def whole(epoch):
-            seed, count = self._epoch_seed(epoch), self.dataset.num_examples
-            draws = tf.random.stateless_uniform([count], seed, None, None, tf.int64, alg="philox")
-            order = tf.cast(tf.argsort(draws, stable=True)[: steps * self.batch], tf.int64)
-            mine = tf.reshape(order, [steps, self._processes, local])[:, self._process]
-            return tf.data.Dataset.from_tensor_slices({"id": mine}).map(lambda rows: (epoch, rows))
+        def decoded(index: int) -> dict[str, Any]:
+            row = find(index)
+            others[index] = {key: value for key, value in row.items() if key != "image"}
+            return {"image": pictures.decode(row["image"])}
 
-        def ranged(epoch):
-            part = records.shuffled(self.dataset, self._low, self._high, self._epoch_seed(epoch), self._buffer)
-            part = part.take(steps * local).map(lambda id, serialised: {"id": id, "serialised": serialised})
-            # A file that ends too early must not pass for the end of an epoch: `batch` then has the wrong length.
-            return part.batch(local).map(lambda rows: (epoch, rows))
+        specs = {"image": ((height, width, 3), np.uint8)}
+        (held,) = workers.fill([range(size)], decoded, specs, size=size, threads=self._threads)
+        images, filled = held.arrays["image"], held.filled
+        return lambda index: others[index] | {"image": images[index]} if filled[index] else find(index)
 
-        def batch(epoch, rows):
-            if not self._small:
-                good = batches.only_good(rows, lambda r: self._crops(self._record(r), epoch), local, self._threads)
-                return rows["id"], good
-            if self._held:
-                decoded = {key: tf.gather(column, rows["id"]) for key, column in self._held.items()}
-                decoded["row"] = tf.where(decoded["row"] < 0, decoded["row"], tf.range(local, dtype=tf.int64))
-            else:
-                decoded = batches.only_good(rows, lambda r: self._decoded(self._record(r)), local, self._threads)
-            images = decoded.pop("image")
-            views, box = decode.crops_of_one_size(images, self._epoch_seed(epoch), decoded["id"], **self._crop)
-            return rows["id"], {"views": views, "box": box, **decoded}
+    def _items(self, start: int) -> Iterator[list[_Item]]:
+        """The records of every batch from global step `start` on."""
+        epoch, first = divmod(start, self.steps_per_epoch)
+        while True:
+            yield from self._whole_epoch(epoch, first) if self._whole else self._ranged_epoch(epoch, first)
+            epoch, first = epoch + 1, 0
 
-        order = epochs.flat_map(records.plain(whole if self._whole else ranged)).skip(first_step)
-        return batches.pipeline(order, batch)
+    def _whole_epoch(self, epoch: int, first: int) -> Iterator[list[_Item]]:
+        find = self._find
+        assert find is not None
+        order = np.argsort(self._numbers(ORDER, epoch).random_raw(self.dataset.num_examples), kind="stable")
+        for step in range(first, self.steps_per_epoch):
+            low = step * self.batch + self._process * self._local
+            ids = order[low : low + self._local].tolist()
+            yield [_Item(index, lambda index=index: find(index), epoch) for index in ids]
+
+    def _ranged_epoch(self, epoch: int, first: int) -> Iterator[list[_Item]]:
+        seed = self._numbers(ORDER, epoch).random_raw(2).astype(np.int64)
+        part = rows.shuffled(
+            self.dataset,
+            self._low,
+            self._high,
+            seed,
+            buffer=self._buffer,
+            size=self._local,
+            skip=first,
+            take=self.steps_per_epoch,
+        )
+        for batch in part:
+            yield [_Item(-1, read, epoch) for read in batch]
+
+    @staticmethod
+    def _id(item: _Item) -> int:
+        return item.id if item.id >= 0 else int(item.read()["id"])
 
     def _skip(self, index: int) -> None:
         self.skips += 1
@@ -253,23 +259,22 @@ class CropStream:
                 f"decode, more than config.data.max_bad_share = {self._max_bad_share}; the last: {self._last_bad}"
             )
 
-    def _stand_in(self, index: int, epoch: int) -> dict[str, np.ndarray]:
+    def _stand_in(self, index: int, epoch: int) -> dict[str, Any]:
         """Crops of another record, chosen by (seed, epoch, index), that decodes."""
-        chance = np.random.Philox(np.random.SeedSequence((self.seed, 2, epoch, index)))
-        for draw in chance.random_raw(100):
-            record = self._at_hand(int(draw))
+        for draw in self._numbers(STAND_IN, epoch, index).random_raw(100).tolist():
             try:
-                return {key: value.numpy() for key, value in self._crops(record, tf.constant(epoch, tf.int64)).items()}
-            except tf.errors.OpError:
+                return self._crops(_Item(-1, lambda draw=draw: self._at_hand(draw), epoch))
+            except (BadImage, OSError):
                 continue
         raise UserError(
             f"dataset {self.dataset.name}[{self.dataset.split}]: of 101 records none decodes; one is {self._last_bad}"
         )
 
-    def _at_hand(self, draw: int) -> dict[str, tf.Tensor]:
-        if self._lookup:
-            return self._lookup(tf.constant(draw % self.dataset.num_examples, tf.int64))
-        if self._reserve is None:
+    def _at_hand(self, draw: int) -> rows.Row:
+        if self._find:
+            return self._find(draw % self.dataset.num_examples)
+        if not self._reserve:
             high = min(self._low + RESERVE, self._high)
-            self._reserve = records.read_all(self.dataset, self._low, high)
-        return {key: value[draw % len(value)] for key, value in self._reserve.items()}
+            (batch,) = rows.in_order(self.dataset, self._low, high, high - self._low)
+            self._reserve = [read() for read in batch]
+        return self._reserve[draw % len(self._reserve)]

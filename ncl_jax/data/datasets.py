@@ -1,22 +1,22 @@
 """Which images: a TFDS name, one of our own builders, or `folder:PATH`, opened as one kind of handle.
 
 Nothing is decoded here. A `Dataset` says where the undecoded records lie, how many there are and what their labels
-mean; `stream` reads them. TensorFlow Datasets is imported when a dataset is opened.
+mean; `stream` reads them. TensorFlow Datasets is imported when one of its datasets is opened. Without TensorFlow image
+folders, what TFDS stored as array_record, and `shapes_textures` (drawn anew) can be read.
 """
 
 import dataclasses
 import difflib
 import importlib
 import os
-import random
-import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ncl_jax.data.prepared import first_line, import_tfds, prepare
+from ncl_jax.data import array_records, folders, splits
+from ncl_jax.data.prepared import first_line, has_tensorflow, import_tfds, prepare
 from ncl_jax.errors import UserError
 
 # Built on first use from nothing but code or data that is prepared already: name -> module of its TFDS builder.
@@ -25,7 +25,6 @@ BUILDERS: dict[str, tuple[str, str]] = {
     "imagenet100": ("ncl_jax.data.imagenet100", "Imagenet100"),
 }
 MADE_BY_COMMAND = ("textures", "imagenet_texture")
-IMAGE_FILES = (".jpg", ".jpeg", ".png")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +41,8 @@ class Chunk:
 class Dataset:
     """One split. An example's index, 0 to num_examples - 1 in the order of the files, is its id everywhere.
 
-    Either `chunks` (TFRecord files, parsed with `features`) or `paths` (image files) and `folder_labels` are filled.
+    Filled are `chunks` (TFRecord files, parsed with `features`), or `paths` (image files) and `folder_labels`, or
+    `reader`, which gives any record by its id, as `rows` describes it.
     """
 
     name: str
@@ -59,12 +59,15 @@ class Dataset:
     features: Any = dataclasses.field(default=None, repr=False, compare=False)  # tfds.features.FeaturesDict
     paths: tuple[str, ...] = dataclasses.field(default=(), repr=False)
     folder_labels: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
+    reader: Callable[[int], dict[str, Any]] | None = dataclasses.field(default=None, repr=False, compare=False)
     textures: tuple["Dataset", ...] = ()  # their record i belongs to record i of this one
 
     def record_name(self, index: int) -> str:
         """What a person needs to find record `index`: the image file, or the TFRecord file and the place in it."""
         if self.paths:
             return self.paths[index]
+        if self.reader:
+            return f"{self.name}[{self.split}]#{index}"
         for chunk in self.chunks:
             if chunk.start <= index < chunk.start + chunk.take:
                 return f"{chunk.path}#{index - chunk.start + chunk.skip}"
@@ -94,12 +97,16 @@ def open_dataset(name: str, split: str, *, data_dir: str | os.PathLike | None = 
     whatever name it is asked for (so `a[:80%]` and `a[80%:]` part it). `data_dir` defaults to TFDS's own.
     Raises UserError for what does not exist, is not prepared, is empty or holds no images.
     """
-    return _handle(name, _open_builder(name, data_dir, split), split)
+    if name.startswith("folder:"):
+        return _folder(name, split)
+    if name.partition(":")[0].partition("/")[0] == "shapes_textures" and not has_tensorflow():
+        return _drawn(name, split)
+    return _handle(name, _builder(name, os.fspath(data_dir) if data_dir else None), split)
 
 
 def need_other_images(train: Dataset, test: Dataset) -> None:
     """UserError where both are the same images, as two names of the only split of a folder are."""
-    if (train.paths, train.chunks) == (test.paths, test.chunks):
+    if (train.paths and train.paths == test.paths) or (train.chunks and train.chunks == test.chunks):
         raise UserError(
             f"dataset {train.name}: {train.split} and {test.split} are the same images; name slices of them, "
             "e.g. train[:80%] and train[80%:]"
@@ -108,63 +115,44 @@ def need_other_images(train: Dataset, test: Dataset) -> None:
 
 def split_names(name: str, *, data_dir: str | os.PathLike | None = None) -> tuple[str, ...]:
     """The splits of a dataset that have examples; errors as of `open_dataset`."""
-    splits = _open_builder(name, data_dir).info.splits
-    return tuple(split for split, info in splits.items() if info.num_examples)
-
-
-def _open_builder(name: str, data_dir: str | os.PathLike | None, split: str | None = None) -> Any:
     if name.startswith("folder:"):
-        return _folder(name, split)
-    return _builder(name, os.fspath(data_dir) if data_dir else None)
+        return folders.split_names(name)
+    infos = _builder(name, os.fspath(data_dir) if data_dir else None).info.splits
+    return tuple(split for split, info in infos.items() if info.num_examples)
 
 
-def _folder(name: str, split: str | None) -> Any:
-    """What `_handle` needs of a builder, with the files, and their order, of TFDS's ImageFolder.
-
-    Files are looked for in the folders of the splits that `split` names alone; None: in all.
-    """
-    root = Path(name.removeprefix("folder:")).expanduser()
-    expected = "expected PATH/split/label/*.jpg|png, or PATH/label/*.jpg|png"
-    if not root.is_dir():
-        raise UserError(f"dataset {name}: no such folder; {expected} at {root}")
-    labels_of = {part: _entries(part, folders=True) for part in _entries(root, folders=True)}
-    if not any(labels_of.values()):  # no split level: these are the labels
-        wanted = (split or "train").partition("[")[0]
-        if root / wanted in labels_of:
-            raise UserError(f"dataset {name}: {root / wanted} has no folder per label; {expected}")
-        parts = {"train" if wanted == "all" else wanted: tuple(labels_of)}  # ("all" is TFDS's word for all splits)
-    else:
-        parts = {part.name: labels for part, labels in labels_of.items() if split is None or part.name in split}
-    names = sorted({label.name for labels in (*labels_of.values(), *parts.values()) for label in labels})
-    examples = {}
-    for part, labels in parts.items():
-        found = [
-            types.SimpleNamespace(image_path=path, label=label.name) for label in labels for path in _entries(label)
-        ]
-        random.Random(part if any(labels_of.values()) else "").shuffle(found)
-        examples[part] = found
-    if not any(examples.values()) and (parts or not labels_of):
-        raise UserError(f"dataset {name}: no images found; {expected} in {root}")
-    tfds = import_tfds()
-    empty = {part.name: [] for part in labels_of if any(labels_of.values())}  # that are there, but were not asked for
-    splits = [
-        tfds.core.SplitInfo(name=part, shard_lengths=[len(found)], num_bytes=0)
-        for part, found in (empty | examples).items()
-    ]
-    features = tfds.features.FeaturesDict(
-        {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(names=names)}
+def _folder(name: str, split: str) -> Dataset:
+    return Dataset(
+        name=name,
+        split=split,
+        image_key="image",
+        label_key="label",
+        extra_keys=(),
+        image_shape=None,
+        **folders.fields(name, split),
     )
-    info = types.SimpleNamespace(
-        splits=tfds.core.splits.SplitDict(splits), features=features, supervised_keys=("image", "label")
+
+
+def _drawn(name: str, split: str) -> Dataset:
+    """`shapes_textures` where it cannot be built: the same records, drawn when they are asked for."""
+    from ncl_jax.data import drawn_records as drawn
+
+    side = drawn.side_of(name)
+    parts = splits.parse(name, split, drawn.COUNTS)
+    ids = [(known, index) for known, low, high in parts for index in range(low, high)]
+    return Dataset(
+        name=name,
+        split=split,
+        num_examples=len(ids),
+        num_classes=len(drawn.SHAPES),
+        class_names=drawn.CLASS_NAMES,
+        image_key="image",
+        label_key="label",
+        extra_keys=("shape", "texture"),
+        image_shape=(side, side),
+        names={"label": drawn.CLASS_NAMES, "shape": drawn.SHAPES, "texture": drawn.TEXTURES},
+        reader=lambda index: {"id": index, **drawn.example(*ids[index], size=side)},
     )
-    return types.SimpleNamespace(info=info, _split_examples=examples)
-
-
-def _entries(folder: Path, *, folders: bool = False) -> tuple[Path, ...]:
-    """The folders, or the image files, in a folder, in the order of their names."""
-    with os.scandir(folder) as entries:
-        found = [e.name for e in entries if (e.is_dir() if folders else e.name.lower().endswith(IMAGE_FILES))]
-    return tuple(folder / name for name in sorted(found))
 
 
 def _builder(name: str, data_dir: str | None) -> Any:
@@ -215,14 +203,14 @@ def _is_manual(builder: Any) -> bool:
 
 def _handle(name: str, builder: Any, split: str) -> Dataset:
     tfds = import_tfds()
-    splits = builder.info.splits
-    known = ", ".join(splits) or "none"
+    infos = builder.info.splits
+    known = ", ".join(infos) or "none"
     try:
-        parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(splits)
+        parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
     except (ValueError, KeyError, AssertionError, NotImplementedError, RecursionError) as error:
         raise UserError(f"dataset {name}: no split {split!r}; it has {known}") from error
     # A bound that a whole split does not give is None.
-    bounds = [(p.splitname, p.from_ or 0, splits[p.splitname].num_examples if p.to is None else p.to) for p in parts]
+    bounds = [(p.splitname, p.from_ or 0, infos[p.splitname].num_examples if p.to is None else p.to) for p in parts]
     bounds = [(part, low, high) for part, low, high in bounds if high > low]
     if not bounds:
         raise UserError(f"dataset {name}: split {split!r} is empty; it has {known}")
@@ -244,16 +232,19 @@ def _handle(name: str, builder: Any, split: str) -> Dataset:
         "image_shape": tuple(shape) if all(shape) else None,
         "names": names,
     }
-    if name.startswith("folder:"):
-        # TFDS has no public list of the files; its `as_dataset` reads all of them in order.
-        examples = [e for part, low, high in bounds for e in builder._split_examples[part][low:high]]
-        labels = np.array([features["label"].str2int(e.label) for e in examples], np.int32)
-        return Dataset(**common, paths=tuple(os.fspath(e.image_path) for e in examples), folder_labels=labels)
-    if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
-        raise UserError(f"dataset {name}: stored as {builder.info.file_format.value}; only tfrecord is read")
+    formats = tfds.core.FileFormat
+    if builder.info.file_format not in (formats.TFRECORD, formats.ARRAY_RECORD):
+        raise UserError(
+            f"dataset {name}: stored as {builder.info.file_format.value}; tfrecord and array_record are read"
+        )
+    if builder.info.file_format == formats.TFRECORD and not has_tensorflow():
+        raise UserError(
+            f"dataset {name}: is stored as tfrecord, which only TensorFlow reads, and it is not installed; "
+            f"prepare it elsewhere with: tfds build {name} --file_format=array_record, or use folder:PATH"
+        )
     chunks, start = [], 0
     for part, low, high in bounds:
-        for file in splits[f"{part}[{low}:{high}]"].file_instructions:
+        for file in infos[f"{part}[{low}:{high}]"].file_instructions:
             chunks.append(Chunk(path=os.fspath(file.filename), skip=file.skip, take=file.take, start=start))
             start += file.take
     missing = (
@@ -261,6 +252,10 @@ def _handle(name: str, builder: Any, split: str) -> Dataset:
     )
     if missing:
         raise UserError(f"dataset {name}: {missing} is missing; remove its folder and prepare the dataset again")
+    if builder.info.file_format == formats.ARRAY_RECORD:
+        keys = {image_key: "image"} | ({label_key: "label"} if label_key else {}) | {key: key for key in extra_keys}
+        files = [file for part, low, high in bounds for file in infos[f"{part}[{low}:{high}]"].file_instructions]
+        return Dataset(**common, reader=array_records.reader(name, files, features, keys))
     return Dataset(**common, chunks=tuple(chunks), features=features)
 
 

@@ -4,7 +4,7 @@ Every image is kept as a uint8 square (the whole picture, squeezed, with its pro
 the devices. An epoch's order, its crops and the order of its key views follow from (seed, epoch, id), as in `stream`;
 so a position is {epoch, offset}, and batches are the same on any number of devices (boxes and pixels to float
 rounding: another number of devices is another program). What is left over at the end of an epoch, less than a batch, is
-dropped. Needs no TensorFlow; `fill_cache` does, to read the records.
+dropped. Needs no TensorFlow; to fill it from TFRecords does.
 """
 
 import dataclasses

@@ -1,21 +1,17 @@
 """A dataset's records onto the devices, once, before training: what `device_cache` keeps."""
 
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false
-# (TensorFlow's stubs know neither symbolic arguments, None as a bound, nor slices with an ellipsis.)
-
 import dataclasses
 import logging
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
-import tensorflow as tf
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from ncl_jax.data import batches, decode, device_cache, records
+from ncl_jax.data import device_cache, pictures, rows, workers
 from ncl_jax.data.datasets import Dataset
 from ncl_jax.data.device_cache import Cache
 from ncl_jax.errors import UserError
@@ -51,7 +47,7 @@ def fill(
     """
     device_cache.check_fits(dataset.num_examples, side, mesh)
     dataset = dataclasses.replace(dataset, textures=())
-    reader = _Reader(dataset, side, threads or len(os.sched_getaffinity(0)), progress or _Lines(dataset))
+    reader = _Reader(dataset, side, threads, progress or _Lines(dataset))
     cache = device_cache.place(reader.part, reader.columns, count=dataset.num_examples, side=side, mesh=mesh)
     if reader.bad > max_bad_share * dataset.num_examples:
         raise UserError(
@@ -64,7 +60,7 @@ def fill(
 class _Reader:
     """Reads ranges of records; `columns` are labels and aspects of all that were read, by any process."""
 
-    def __init__(self, dataset: Dataset, side: int, threads: int, progress: Progress):
+    def __init__(self, dataset: Dataset, side: int, threads: int | None, progress: Progress):
         self._dataset, self._side, self._threads, self._progress = dataset, side, threads, progress
         self._labels = np.zeros(dataset.num_examples, np.int32)
         self._aspects = np.zeros(dataset.num_examples, np.float32)
@@ -93,36 +89,24 @@ class _Reader:
         # Each process has filled its own range of what was zero.
         return tuple(np.sum(multihost_utils.process_allgather(x), axis=0) for x in (self._labels, self._aspects))
 
-    def _read(self, low: int, high: int):
+    def _read(self, low: int, high: int) -> Iterator[tuple[int, dict[str, np.ndarray], np.ndarray]]:
         """(first index, arrays, which rows are filled) of a batch of records after the other."""
-        if low >= high:
-            return
-        undecoded = records.in_order(self._dataset, low, high).batch(TOGETHER)
-        pipeline = batches.pipeline(
-            undecoded, lambda rows: (rows["id"], batches.only_good(rows, self._picture, TOGETHER, self._threads))
-        )
-        iterator, start = iter(pipeline), low
-        while start < high:
-            try:
-                ids, good = next(iterator)
-            except (tf.errors.OpError, StopIteration) as error:
-                raise records.damaged(self._dataset, error) from error
-            if int(ids[0]) != start:
-                raise records.damaged(self._dataset)
-            arrays, filled = batches.place({key: value.numpy() for key, value in good.items()}, len(ids))
-            yield start, arrays, filled
-            start += len(ids)
-        if start != high:
-            raise records.damaged(self._dataset)
-
-    def _picture(self, record: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        image = decode.decode(record["image"])
-        size = tf.cast(tf.shape(image)[:2], tf.float32)
-        return {
-            "image": decode.squeezed_image(image, side=self._side),
-            "aspect": size[1] / size[0],
-            "label": record["label"],
+        specs: workers.Specs = {
+            "image": ((self._side, self._side, 3), np.uint8),
+            "aspect": ((), np.float32),
+            "label": ((), np.int32),
         }
+        batches = rows.in_order(self._dataset, low, high, TOGETHER) if low < high else ()
+        start = low
+        for batch in workers.fill(batches, self._picture, specs, size=TOGETHER, threads=self._threads):
+            count = len(batch.items)
+            yield start, {name: array[:count] for name, array in batch.arrays.items()}, batch.filled[:count]
+            start += count
+
+    def _picture(self, read: Callable[[], rows.Row]) -> dict[str, Any]:
+        row = read()
+        image, aspect = pictures.squeezed(row["image"], side=self._side)
+        return {"image": image, "aspect": aspect, "label": row["label"]}
 
     def _stand_in(self, start: int, arrays: dict[str, np.ndarray], filled: np.ndarray) -> None:
         """Put the nearest good record of the batch where one does not decode."""

@@ -1,6 +1,7 @@
 """TensorFlow Datasets, kept quiet, and datasets built by it: once among processes, and whole or not at all."""
 
 import contextlib
+import importlib.util
 import io
 import logging
 import os
@@ -71,10 +72,27 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def has_tensorflow() -> bool:
+    """Whether TensorFlow and its datasets can be imported; imports neither."""
+    try:
+        return all(importlib.util.find_spec(name) for name in ("tensorflow", "tensorflow_datasets"))
+    except ImportError:
+        return False
+
+
 def import_tfds() -> Any:
-    """tensorflow_datasets with TensorFlow kept quiet and off the accelerators, which belong to JAX."""
+    """tensorflow_datasets with TensorFlow kept quiet and off the accelerators, which belong to JAX.
+
+    Raises UserError where it is not installed.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow_datasets as tfds
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise UserError(
+            f"TensorFlow Datasets cannot be imported ({first_line(error)}), which this dataset is read by; "
+            "a folder of images (folder:PATH) needs neither it nor TensorFlow"
+        ) from error
 
     logging.getLogger("absl").addFilter(_wanted)
     return tfds

@@ -10,7 +10,7 @@ image of the same id of each.
 
 import bisect
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,19 @@ def check_labels(dataset: Dataset, ids: np.ndarray, labels: np.ndarray) -> None:
             f"dataset {dataset.name}[{dataset.split}]: {name} has label {label}, of {dataset.num_classes} classes "
             f"(0 to {dataset.num_classes - 1}); prepare the dataset again"
         )
+
+
+def rows(dataset: Dataset, elements: tf.data.Dataset, size: int) -> Iterator[list[dict[str, Any]]]:
+    """Batches of records as dicts of NumPy scalars, one ahead. Raises UserError for damaged files."""
+    options = tf.data.Options()
+    options.deterministic = True
+    options.autotune.enabled = False
+    batches = elements.batch(size).prefetch(1).with_options(options)
+    try:
+        for columns in batches.as_numpy_iterator():
+            yield [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    except tf.errors.OpError as error:
+        raise damaged(dataset, error) from error
 
 
 def damaged(dataset: Dataset, error: Exception | None = None) -> UserError:

@@ -11,38 +11,17 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from ncl_jax.data.drawing import SHAPES, TEXTURES, draw
-from ncl_jax.errors import UserError
+from ncl_jax.data.drawn_records import CLASS_NAMES, COUNTS, SHAPES, TEXTURES, cues, draw, example, side_of
 
-__all__ = ["SHAPES", "TEXTURES", "ShapesTextures", "config", "draw", "example"]
-
-COUNTS = {"train": 4000, "test": 1000, "cue_conflict": 1800, "silhouette": 1000, "texture": 1000}
-
-
-def cues(split: str, index: int) -> tuple[int, int]:
-    """Shape and texture of picture `index` of `split`: they go round, so every prefix is balanced."""
-    if split != "cue_conflict":
-        return index % 10, index % 10
-    shape, other = index % 10, 1 + index // 10 % 9
-    return shape, (shape + other) % 10
-
-
-def example(split: str, index: int, *, size: int = 32, seed: int = 0) -> dict[str, Any]:
-    """Picture `index` of `split`, as the dataset holds it: image uint8 `[size size 3]`, shape, texture, label."""
-    shape, texture = cues(split, index)
-    drawn = (None if split == "texture" else shape, None if split == "silhouette" else texture)
-    image = draw((seed, list(COUNTS).index(split), index), *drawn, size)
-    return {"image": image, "shape": shape, "texture": texture, "label": shape}
+__all__ = ["COUNTS", "SHAPES", "TEXTURES", "ShapesTextures", "config", "cues", "draw", "example"]
 
 
 def config(name: str) -> tfds.core.BuilderConfig:
     """The config `pxN`: pictures N pixels wide, 8 to 1024; a UserError for any other name."""
-    digits = name.removeprefix("px")
-    if not (name.startswith("px") and digits.isdigit() and 8 <= int(digits) <= 1024):
-        raise UserError(f"dataset shapes_textures/{name}: configs are px8 to px1024, e.g. shapes_textures/px64")
+    side = side_of(f"shapes_textures/{name}")
     # TFDS refuses a second config of the same name.
     known = {known.name: known for known in getattr(globals().get("ShapesTextures"), "BUILDER_CONFIGS", [])}
-    return known.get(name) or tfds.core.BuilderConfig(name=f"px{int(digits)}", description=f"{int(digits)} pixels wide")
+    return known.get(name) or tfds.core.BuilderConfig(name=f"px{side}", description=f"{side} pixels wide")
 
 
 class ShapesTextures(tfds.core.GeneratorBasedBuilder):
@@ -53,7 +32,6 @@ class ShapesTextures(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         side = int(self.builder_config.name.removeprefix("px"))  # pyright: ignore[reportOptionalMemberAccess]
-        names = [f"{shape}_{texture}" for shape, texture in zip(SHAPES, TEXTURES, strict=True)]
         return tfds.core.DatasetInfo(
             builder=self,
             description="Textured shapes whose class is both the shape and the texture, and pictures where they differ",
@@ -62,7 +40,7 @@ class ShapesTextures(tfds.core.GeneratorBasedBuilder):
                     "image": tfds.features.Image(shape=(side, side, 3), encoding_format="png"),
                     "shape": tfds.features.ClassLabel(names=list(SHAPES)),
                     "texture": tfds.features.ClassLabel(names=list(TEXTURES)),
-                    "label": tfds.features.ClassLabel(names=names),
+                    "label": tfds.features.ClassLabel(names=list(CLASS_NAMES)),
                 }
             ),
             supervised_keys=("image", "label"),

@@ -12,21 +12,16 @@ is left over at the end of an epoch, less than a batch, is dropped.
   buffer. To resume, the records before the position are read again and skipped undecoded.
 """
 
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false
-# (TensorFlow's stubs know neither symbolic arguments, None as a bound, nor slices with an ellipsis.)
-
 import logging
 import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from ncl_jax.augment.views import recipe
 from ncl_jax.config import Config
-from ncl_jax.data import batches, decode, records, texture_datasets
+from ncl_jax.data import pictures, rows, texture_datasets, workers
 from ncl_jax.data.crop_stream import CropStream
 from ncl_jax.data.datasets import Dataset, open_dataset
 from ncl_jax.errors import UserError
@@ -119,34 +114,22 @@ def _eval_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     count = dataset.num_examples
     low, high = count * index // processes, count * (index + 1) // processes
-    threads = threads or len(os.sched_getaffinity(0))
+    integers = ("label", *dataset.extra_keys)
 
-    crop = decode.centre_crop_function(resize, size)
+    def picture(read: Callable[[], rows.Row]) -> dict[str, Any]:
+        row = read()
+        image = pictures.centre_crop(row["image"], resize=resize, side=size)
+        return {"image": image} | {key: row[key] for key in integers}
 
-    def picture(record: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-        image = crop(record["image"])
-        return {**record, "image": image}
-
-    undecoded = records.in_order(dataset, low, high).batch(local)
-    pipeline = batches.pipeline(undecoded, lambda rows: (rows["id"], batches.only_good(rows, picture, local, threads)))
-    iterator = iter(pipeline)
-    empty = {k: np.zeros((local, *v.shape[1:]), v.dtype.as_numpy_dtype) for k, v in pipeline.element_spec[1].items()}
-    empty = {k: v for k, v in empty.items() if k != "row"} | {
-        "id": np.zeros(local, np.int32),
-        "mask": np.zeros(local, bool),
-    }
+    specs: workers.Specs = {"image": ((size, size, 3), np.uint8)} | dict.fromkeys(integers, ((), np.int32))
+    read = workers.fill(rows.in_order(dataset, low, high, local), picture, specs, size=local, threads=threads)
     for start in range(0, -(-count // processes), local):
         expected = np.arange(low + start, min(high, low + start + local))
-        if not len(expected):  # another process has more examples
-            yield dict(empty)
-            continue
-        try:
-            ids, result = next(iterator)
-        except (tf.errors.OpError, StopIteration) as error:
-            raise records.damaged(dataset, error) from error
-        if not np.array_equal(ids.numpy(), expected):
-            raise records.damaged(dataset)
-        arrays, filled = batches.place({key: value.numpy() for key, value in result.items()}, local)
+        if len(expected):
+            _, arrays, filled = next(read)
+        else:  # another process has more examples
+            arrays = {name: np.zeros((local, *shape), dtype) for name, (shape, dtype) in specs.items()}
+            filled = np.zeros(local, bool)
         for row in np.flatnonzero(~filled[: len(expected)]):
             log.warning("left out a record that does not decode: %s", dataset.record_name(int(expected[row])))
         records.check_labels(dataset, expected, arrays["label"][: len(expected)])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ncl_jax.data import records
+from ncl_jax.data import rows
 from ncl_jax.data.datasets import Dataset, open_dataset
 from ncl_jax.errors import UserError
 
@@ -72,4 +72,5 @@ def _first_labels(dataset: Dataset) -> np.ndarray:
     count = min(COMPARED, dataset.num_examples)
     if dataset.folder_labels is not None:
         return dataset.folder_labels[:count]
-    return records.read_all(dataset, 0, count)["label"].numpy()
+    (batch,) = rows.in_order(dataset, 0, count, count)
+    return np.array([read()["label"] for read in batch])

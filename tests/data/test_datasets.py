@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from builders import Imagenet2012, Unlabelled, encoded, picture
 
-from ncl_jax.data import datasets, imagenet100, prepared, shapes_textures
+from ncl_jax.data import folders, imagenet100, prepared, shapes_textures
 from ncl_jax.data.datasets import open_dataset, split_names
 from ncl_jax.errors import UserError
 
@@ -62,12 +62,13 @@ def test_folder_has_the_files_of_tfds_in_its_order_and_leaves_other_splits_alone
     import tensorflow_datasets as tfds
 
     theirs = tfds.folder_dataset.ImageFolder(str(folder))
-    listed, entries = [], datasets._entries
-    monkeypatch.setattr(datasets, "_entries", lambda f, **k: listed.append(str(f)) or entries(f, **k))
+    listed, entries = [], folders._entries
+    monkeypatch.setattr(folders, "_entries", lambda folder: listed.append(str(folder)) or entries(folder))
     for split in ("train", "val"):
         ours = open_dataset(f"folder:{folder}", split)
         assert list(ours.paths) == [str(e.image_path) for e in theirs._split_examples[split]]
         assert list(ours.class_names) == theirs.info.features["label"].names
+    assert split_names(f"folder:{folder}") == ("train", "val")
     listed.clear()
     open_dataset(f"folder:{folder}", "val")
     assert f"{folder}/val/cat" in listed
@@ -129,16 +130,16 @@ def test_cue_conflict_is_balanced_and_the_other_splits_agree():
 
 
 def _build_slowly(folder, started, finished):
-    from ncl_jax.data import shapes_textures
+    from ncl_jax.data import drawn_records
 
-    draw = shapes_textures.draw
+    draw = drawn_records.draw
 
     def slow(*args):
         started.set()
         time.sleep(0.002)
         return draw(*args)
 
-    shapes_textures.draw = slow
+    drawn_records.draw = slow
     open_dataset("shapes_textures/px8", "test", data_dir=folder)
     finished.set()
 

@@ -70,7 +70,7 @@ def test_a_neighbour_stands_in_for_a_bad_record(data_dir, caplog):
 
 def test_too_large_is_refused_before_anything_is_read(data_dir, monkeypatch):
     monkeypatch.setattr(device_cache, "free_bytes", lambda mesh: 1000)
-    monkeypatch.setattr(fill_cache.records, "in_order", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(fill_cache.rows, "in_order", lambda *_: pytest.fail("read"))
     with pytest.raises(UserError, match="60 images of 24 px"):
         fill_cache.fill(open_dataset("jpegs", "train", data_dir=data_dir), side=24, mesh=meshed(1))
 

@@ -1,0 +1,90 @@
+"""Folders of images: `PATH/split/label/*.jpg|png`, or `PATH/label/*.jpg|png`, which is one split under any name.
+
+Files are in the order of TFDS's ImageFolder, shuffled by the split's name, so that slices mean the same. Needs no TFDS.
+"""
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ncl_jax.data import splits
+from ncl_jax.errors import UserError
+
+IMAGES = (".jpg", ".jpeg", ".png")  # in any case
+_EXPECTED = "expected PATH/split/label/*.jpg|png, or PATH/label/*.jpg|png"
+
+
+def split_names(name: str) -> tuple[str, ...]:
+    """The splits of `folder:PATH` that have images; UserError where there is none."""
+    root = _root(name)
+    levels = _levels(root)
+    if any(levels.values()):
+        names = tuple(split for split, labels in levels.items() if _images(split, labels))
+    else:
+        names = ("train",) if _images("", _folders(root)) else ()
+    if not names:
+        raise UserError(f"dataset {name}: no images found; {_EXPECTED} in {root}")
+    return names
+
+
+def fields(name: str, spec: str) -> dict[str, Any]:
+    """What a `Dataset` holds of the slices `spec` of `folder:PATH`; only the splits that it names are looked into."""
+    root = _root(name)
+    levels = _levels(root)
+    if any(levels.values()):
+        asked = {part.partition("[")[0].strip() for part in spec.split("+")}
+        found = {split: _images(split, inside) for split, inside in levels.items() if {split, "all"} & asked}
+        labels = sorted({label.name for inside in levels.values() for label in inside})
+        sizes = {split: len(found.get(split, ())) for split in levels}
+    else:  # no split level: the folders are the labels
+        split = "train" if spec == "all" else spec.partition("[")[0]
+        if split in levels:
+            raise UserError(f"dataset {name}: {root / split} has no folder per label; {_EXPECTED}")
+        found = {split: _images("", _folders(root))}
+        labels = list(levels)
+        sizes = {split: len(found[split])}
+    if not any(found.values()) and (found or not levels):
+        raise UserError(f"dataset {name}: no images found; {_EXPECTED} in {root}")
+    parts = splits.parse(name, spec, sizes)
+    examples = [example for split, low, high in parts for example in found[split][low:high]]
+    place = {label: number for number, label in enumerate(labels)}
+    return {
+        "num_examples": len(examples),
+        "num_classes": len(labels),
+        "class_names": tuple(labels),
+        "names": {"label": tuple(labels)},
+        "paths": tuple(path for _, path in examples),
+        "folder_labels": np.array([place[label] for label, _ in examples], np.int32),
+    }
+
+
+def _root(name: str) -> Path:
+    root = Path(name.removeprefix("folder:")).expanduser()
+    if not root.is_dir():
+        raise UserError(f"dataset {name}: no such folder; {_EXPECTED} at {root}")
+    return root
+
+
+def _levels(root: Path) -> dict[str, list[Path]]:
+    """The folders in each folder of the root."""
+    return {folder.name: _folders(folder) for folder in _folders(root)}
+
+
+def _images(split: str, labels: list[Path]) -> list[tuple[str, str]]:
+    """(label, path) of the image files in the folders of the labels, shuffled by the split's name."""
+    found = [(label.name, os.fspath(path)) for label in labels for path in _entries(label)]
+    random.Random(split).shuffle(found)
+    return found
+
+
+def _folders(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry.path) for entry in entries if entry.is_dir())
+
+
+def _entries(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry.path) for entry in entries if entry.name.lower().endswith(IMAGES))

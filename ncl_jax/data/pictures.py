@@ -1,0 +1,185 @@
+"""From an encoded image to uint8 crops, by Pillow: random-resized crops for training, central ones for evaluation.
+
+Pillow lets go of the interpreter while it decodes and resizes, so threads keep every core busy; and it is what
+torchvision's reference results were made with. Needs no TensorFlow.
+
+An image is its encoded bytes (JPEG, PNG, GIF, BMP) or decoded pixels, uint8 `[h w 3]`. Every function raises BadImage
+where the bytes are no image, are cut off, or hold more than MAX_PIXELS (known from the header, before anything is
+decoded).
+"""
+
+import functools
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+MAX_PIXELS = 178_956_970  # Pillow's limit for a decompression bomb
+FORMATS = ("JPEG", "PNG", "GIF", "BMP")
+RATIO = (3 / 4, 4 / 3)
+TRIES = 10
+_BITS, _GOLDEN = 2**64 - 1, 0x9E3779B97F4A7C15
+GAP = 2  # a JPEG is decoded at a lower resolution only if twice what is needed is left, as in Pillow's thumbnails
+
+Encoded = bytes | UInt8[np.ndarray, "h w 3"]
+Box = tuple[int, int, int, int]  # y, x, height, width in pixels
+
+
+class BadImage(ValueError):
+    """Bytes that are no whole image."""
+
+
+def _checked(function: Callable) -> Callable:
+    """`function` with everything that Pillow raises as BadImage: it has no common base for it."""
+
+    @functools.wraps(function)
+    def checked(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise BadImage(str(error)) from error
+
+    return checked
+
+
+def _open(encoded: Encoded) -> Image.Image:
+    """The image, its size known, not decoded yet."""
+    if isinstance(encoded, np.ndarray):
+        return Image.fromarray(encoded)
+    image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        raise BadImage(f"{image.width} x {image.height} are more pixels than are decoded")
+    return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Grey is repeated, alpha dropped, CMYK converted, 16 bits cut to 8."""
+    if image.mode == "RGB":
+        image.load()
+        return image
+    if image.mode.startswith("I"):  # a PNG of 16 bits, which Pillow would clip
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "P":  # whose transparent colour Pillow warns of
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _decoded(image: Image.Image, smallest: float, side: int) -> tuple[Image.Image, float, float]:
+    """The image in RGB, and by which factors (y, x) it is smaller than it was.
+
+    A JPEG is decoded at 1/2, 1/4 or 1/8 of its resolution (by libjpeg's scaled inverse DCT) where the smallest extent
+    that is wanted of it, in pixels, keeps GAP x `side`.
+    """
+    width, height = image.size
+    ratio = next((ratio for ratio in (8, 4, 2) if smallest >= GAP * ratio * side), 1)
+    if ratio > 1:
+        image.draft(None, (width // ratio, height // ratio))  # pyright: ignore[reportArgumentType]
+    image = _rgb(image)
+    return image, image.height / height, image.width / width
+
+
+def _cut(image: Image.Image, box: Sequence[float], side: int) -> Image.Image:
+    """`box` (y, x, height, width in pixels) as a square, antialiased bilinear: at its border it sees what is beyond."""
+    y, x, height, width = box
+    around = (x, y, min(x + width, image.width), min(y + height, image.height))
+    return image.resize((side, side), Image.Resampling.BILINEAR, box=around)
+
+
+@_checked
+def decode(encoded: Encoded) -> UInt8[np.ndarray, "h w 3"]:
+    """The whole image."""
+    return np.asarray(_rgb(_open(encoded)))
+
+
+@_checked
+def crops(
+    encoded: Encoded,
+    draws: Sequence[Iterator[float]],
+    *,
+    scale: tuple[float, float],
+    side: int,
+    source: bool = False,
+) -> tuple[UInt8[np.ndarray, "n s s 3"], Float[np.ndarray, "4"]]:
+    """A random crop per source of uniform numbers in `draws` and, with `source`, the whole image, from one decoding.
+
+    The whole image is squeezed into the square, so that a box in shares of the image's sides names the same part of
+    both, and a crop from it has the image's proportions again.
+
+    Returns uint8 `[v (+1) side side 3]` and the first crop's (y0, x0, y1, x1), float32 in [0, 1] of the whole image.
+    """
+    image = _open(encoded)
+    width, height = image.size
+    boxes = [sample_box(height, width, each, scale=scale) for each in draws]
+    first = boxes[0]
+    if source:
+        boxes.append((0, 0, height, width))
+    image, down, across = _decoded(image, min(min(box[2:]) for box in boxes), side)
+    pictures = np.empty((len(boxes), side, side, 3), np.uint8)
+    for picture, (y, x, h, w) in zip(pictures, boxes, strict=True):
+        picture[:] = np.asarray(_cut(image, (y * down, x * across, h * down, w * across), side))
+    y, x, h, w = first
+    return pictures, np.array([y / height, x / width, (y + h) / height, (x + w) / width], np.float32)
+
+
+def sample_box(height: int, width: int, draws: Iterator[float], *, scale: tuple[float, float]) -> Box:
+    """A random-resized crop (y, x, height, width) of an image of that size.
+
+    torchvision's RandomResizedCrop: TRIES tries of a share of the area uniform in `scale` and an aspect ratio
+    log-uniform in [3/4, 4/3]; where none fits, the largest central crop within these ratios. Each try takes four
+    uniform numbers from `draws`.
+    """
+    low, high = math.log(RATIO[0]), math.log(RATIO[1])
+    for _ in range(TRIES):
+        share, shape, down, across = next(draws), next(draws), next(draws), next(draws)
+        area = height * width * (scale[0] + (scale[1] - scale[0]) * share)
+        aspect = math.exp(low + (high - low) * shape)
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return int(down * (height - h + 1)), int(across * (width - w + 1)), h, w
+    h = min(height, max(1, round(width / RATIO[0])))
+    w = min(width, max(1, round(height * RATIO[1])))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+@_checked
+def squeezed(encoded: Encoded, *, side: int) -> tuple[UInt8[np.ndarray, "s s 3"], float]:
+    """The whole image, whatever its proportions, as a `side` square, and its width / height."""
+    image = _open(encoded)
+    aspect = image.width / image.height
+    image, _, _ = _decoded(image, min(image.size), side)
+    return np.asarray(_cut(image, (0, 0, image.height, image.width), side)), aspect
+
+
+@_checked
+def centre_crop(encoded: Encoded, *, resize: int, side: int) -> UInt8[np.ndarray, "s s 3"]:
+    """Shorter side to `resize`, central `side` square: torchvision's Resize and CenterCrop, in one resampling."""
+    image = _rgb(_open(encoded))
+    short = min(image.size)
+    # torchvision cuts the longer side's fraction off.
+    whole = [length * resize // short for length in (image.height, image.width)]
+    steps = [length / target for length, target in zip((image.height, image.width), whole, strict=True)]
+    corner = [round((target - side) / 2) for target in whole]
+    box = [c * step for c, step in zip(corner, steps, strict=True)] + [side * step for step in steps]
+    return np.asarray(_cut(image, box, side))
+
+
+def uniform(key: int, id: int) -> Iterator[float]:
+    """Endless uniform numbers in [0, 1) that follow from `key` (64 bits) and the id alone.
+
+    SplitMix64 (Steele et al., 2014), seeded by a mix of both: it starts faster than a generator of NumPy.
+    """
+    state = _mix(key ^ _mix((id + 1) * _GOLDEN & _BITS))
+    while True:
+        state = state + _GOLDEN & _BITS
+        yield (_mix(state) >> 11) * 2.0**-53
+
+
+def _mix(x: int) -> int:
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & _BITS
+    x = (x ^ x >> 27) * 0x94D049BB133111EB & _BITS
+    return x ^ x >> 31

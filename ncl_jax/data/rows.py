@@ -1,0 +1,81 @@
+"""Undecoded records of any dataset as Python objects: what `stream` and `fill_cache` turn into pictures.
+
+A row is a dict: `id` (its index in the split), `image` (encoded bytes, or the pixels of a drawn picture), the label
+under the name "label", every other integer feature, and `textures`: the image of the same id of each of the dataset's
+textures. Only TFRecord files need TensorFlow.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ncl_jax.data.datasets import Dataset
+
+Row = dict[str, Any]
+
+
+def lookup(dataset: Dataset) -> Callable[[int], Row]:
+    """A function from an id to its row; threads may call it. What lies in TFRecord files is held in RAM."""
+    own, textures = _lookup(dataset), [_lookup(texture) for texture in dataset.textures]
+
+    def row(index: int) -> Row:
+        found = own(index)
+        return found | {"textures": [texture(index)["image"] for texture in textures]} if textures else found
+
+    return row
+
+
+def _lookup(dataset: Dataset) -> Callable[[int], Row]:
+    if dataset.paths:
+        paths, labels = dataset.paths, dataset.folder_labels
+        assert labels is not None
+        return lambda index: {"id": index, "image": Path(paths[index]).read_bytes(), "label": int(labels[index])}
+    if dataset.reader:
+        return dataset.reader
+    from ncl_jax.data import records
+
+    columns = records.read_all(dataclasses.replace(dataset, textures=()))
+    held = {key: column.numpy() for key, column in columns.items()}
+    return lambda index: {key: column[index] for key, column in held.items()}
+
+
+def in_order(dataset: Dataset, low: int, high: int, size: int) -> Iterator[list[Callable[[], Row]]]:
+    """Records `low` to `high` in batches of `size`, the last one shorter: functions that give their rows.
+
+    Raises UserError for damaged files.
+    """
+    if dataset.chunks:
+        from ncl_jax.data import records
+
+        start = low
+        for batch in records.rows(dataset, records.in_order(dataset, low, high), size):
+            if [row["id"] for row in batch] != list(range(start, start + len(batch))):
+                raise records.damaged(dataset)
+            start += len(batch)
+            yield [lambda row=row: row for row in batch]
+        if start != high:
+            raise records.damaged(dataset)
+        return
+    find = lookup(dataset)
+    for start in range(low, high, size):
+        yield [lambda index=index: find(index) for index in range(start, min(start + size, high))]
+
+
+def shuffled(dataset: Dataset, low: int, high: int, seed: np.ndarray, buffer: int, size: int, skip: int, take: int):
+    """Batches `skip` to `take` of `size` records of `low` to `high` of TFRecord files, shuffled by `seed` int64 `[2]`.
+
+    What is skipped is read, not parsed. Raises UserError for damaged files, also where they end too early.
+    """
+    from ncl_jax.data import records
+
+    order = records.shuffled(dataset, low, high, seed, buffer).take(take * size).skip(skip * size)
+    parsed = order.map(records.plain(records.parse(dataset)), num_parallel_calls=2, deterministic=True)
+    count = 0
+    for batch in records.rows(dataset, parsed, size):
+        count += len(batch)
+        yield [lambda row=row: row for row in batch]
+    if count != (take - skip) * size:
+        raise records.damaged(dataset)

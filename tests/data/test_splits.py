@@ -1,0 +1,34 @@
+import pytest
+import tensorflow_datasets as tfds
+
+from ncl_jax.data import splits
+from ncl_jax.errors import UserError
+
+SIZES = {"train": 203, "test": 10, "big-val": 7}
+
+
+@pytest.mark.parametrize(
+    "spec", ["train", "test[:3]", "train[:50%]+test[2:]", "train[-10%:]", "train[33%:66%]", "test[-3:-1]", "test[1:2]"]
+)
+def test_slices_are_those_of_tfds(spec):
+    infos = {
+        name: tfds.core.SplitInfo(name=name, shard_lengths=[size], num_bytes=0, filename_template=None)
+        for name, size in SIZES.items()
+    }
+    parts = tfds.core.ReadInstruction.from_spec(spec).to_absolute(tfds.core.splits.SplitDict(infos.values()))
+    theirs = [(p.splitname, p.from_ or 0, SIZES[p.splitname] if p.to is None else p.to) for p in parts]
+    assert splits.parse("x", spec, SIZES) == theirs
+
+
+def test_all_and_names_with_a_dash():
+    assert splits.parse("x", "all", SIZES) == [(name, 0, size) for name, size in SIZES.items()]
+    assert splits.parse("x", "big-val[1:]", SIZES) == [("big-val", 1, 7)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [("val", "no split 'val'; it has train"), ("train[", "no split"), ("test[5:5]", "empty"), ("test[:99]", "beyond")],
+)
+def test_refusals(spec, words):
+    with pytest.raises(UserError, match=words.replace("[", r"\[")):
+        splits.parse("x", spec, SIZES)
