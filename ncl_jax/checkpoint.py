@@ -33,6 +33,7 @@ class Checkpoints:
         policy: Any = _policies.AnyPreservationPolicy(rules)
         folder: Any = self.folder
         self._checkpointer = ocp.training.Checkpointer(folder, preservation_policy=policy, cleanup_tmp_directories=True)
+        self._saving: Any = None
         # Donated buffers of the next step may be the very memory that an asynchronous save still reads.
         self._copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
@@ -41,6 +42,7 @@ class Checkpoints:
 
     def __exit__(self, kind: object, *_: object) -> None:
         try:
+            self._settle()
             self._checkpointer.close()
         except Exception as error:
             if kind is None:  # else the run stops for another reason, which is told
@@ -62,11 +64,18 @@ class Checkpoints:
             if not self.folder.is_dir():  # orbax would begin a new one, and the rest of the run would be lost
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             if step not in self.steps:
-                self._checkpointer.save_async(step, copy, force=True, custom_metadata=notes)
+                self._settle()
+                self._saving = self._checkpointer.save_async(step, copy, force=True, custom_metadata=notes)
             if wait:
-                self._checkpointer.wait()
+                self._settle()
         except Exception as error:
             raise self._unwritten(error) from error
+
+    def _settle(self) -> None:
+        """Wait for the save that is under way; one whose result is not asked for keeps a thread and three handles."""
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
 
     def notes(self) -> dict[str, Any]:
         """The JSON saved beside the newest checkpoint that has one that can be read."""

@@ -2,8 +2,10 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -152,3 +154,29 @@ def test_all_but_the_input_run_where_tensorflow_is_not_installed():
     code = f"import sys; sys.modules['tensorflow'] = None; import {', '.join(modules)}, ncl_jax.data.device_cache"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_soak_watches_the_process(tmp_path):
+    """What grows is seen: handles that a run leaves open, memory that it keeps."""
+    from ncl_jax.benchmark import soak
+
+    path, kept = tmp_path / "metrics.jsonl", []
+
+    def work():
+        for step in range(1, 41):
+            kept.append((path.open("a"), bytearray(b"x" * 2**20)))
+            kept[-1][0].write(json.dumps({"step": step}) + "\n")
+            kept[-1][0].flush()
+            time.sleep(0.02)
+
+    seen = soak.watch(work, tmp_path, every=0.01)
+    for file, _ in kept:
+        file.close()
+    steps = [row["step"] for row in seen]
+    assert steps == sorted(steps)
+    assert len(set(steps)) > 10
+    assert seen[-1]["file handles"] - seen[0]["file handles"] >= 0.9 * (steps[-1] - steps[0])
+    assert seen[-1]["memory (MB)"] - seen[0]["memory (MB)"] > 0.7 * (steps[-1] - steps[0])
+    assert seen[-1]["threads"] == seen[0]["threads"]
+    growth = float(re.search(r"memory \+([\d.]+) MB per 1,000 steps", soak.sentence(seen))[1])
+    assert 700 < growth < 1500

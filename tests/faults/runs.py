@@ -29,7 +29,7 @@ def start(folder, *flags, devices=1, command="pretrain", log=None, environment=N
         return subprocess.Popen(arguments, stdout=output, stderr=subprocess.STDOUT, text=True, env=env, cwd=ROOT)
 
 
-def finish(folder, *flags, timeout=300, **options):
+def finish(folder, *flags, timeout=600, **options):
     """Run to the end; (exit status, output)."""
     process = start(folder, *flags, **options)
     try:

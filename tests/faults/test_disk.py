@@ -83,28 +83,17 @@ def test_no_room_at_all(small_disk, data):
     one_line(output, "cannot be written", "No space left on device")
 
 
-@pytest.mark.parametrize("fault", ["vanished", "read-only"])
-def test_a_workdir_that_is_taken_away(fault, tmp_path, data, request):
+def test_a_workdir_that_vanishes(tmp_path, data):
     folder = tmp_path / "run"
-    if fault == "read-only":
-        disk, _ = request.getfixturevalue("small_disk")
-        folder = disk / "run"
     process = runs.start(folder, *FLAGS, "--config.epochs=500", data)
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None and not steps(folder):
         time.sleep(0.05)
-    if fault == "vanished":
-        folder.rename(tmp_path / "elsewhere")
-    else:
-        subprocess.run(["mount", "-o", "bind", folder, folder], check=True)
-        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+    folder.rename(tmp_path / "elsewhere")
     output, _ = process.communicate(timeout=120)
-    if fault == "read-only":
-        subprocess.run(["umount", "-l", folder], check=True)
     assert process.returncode == 1, output
     one_line(output, "cannot be written", "goes on")
-    kept = steps(tmp_path / "elsewhere" if fault == "vanished" else folder)
-    assert kept, "nothing that was saved is lost"
+    assert steps(tmp_path / "elsewhere"), "nothing that was saved is lost"
 
 
 def test_a_read_only_workdir_is_refused_at_the_start(small_disk, data):

@@ -66,6 +66,7 @@ def test_sigterm_death_and_evaluation(data, tmp_path):
     processes = pair(folder, *flags)
     after_steps(folder, processes, first + 2)
     processes[1].kill()
+    processes[1].wait()
     died = time.monotonic()
     status = processes[0].wait(60)
     said = (tmp_path / "run.0.log").read_text()
