@@ -13,7 +13,6 @@ from jaxtyping import Array, Int, Num, UInt32
 from ncl_jax.textures import features
 
 ROW, EXEMPLAR, FIELD = 12, 24, (1 << 12) - 1
-BINS = 12  # regions along an exemplar's side whose use is counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +24,11 @@ class Space:
     columns: int
     step: int
     spacing: int
+
+    @property
+    def bins(self) -> int:
+        """Regions along an exemplar's side whose use is counted: 12, or fewer so that all have at most 288."""
+        return max(1, min(12, int((288 / self.count) ** 0.5)))
 
     def random(self, bits):
         """Positions from random words; sides are below 2^16, so that products stay in a word."""
@@ -63,10 +67,10 @@ class Space:
         return features.table_index(*self.parts(position), sides=(self.rows, self.columns), rate=rate)
 
     def region(self, position):
-        """Row (over all exemplars) and column of the region, of `BINS` x `BINS` per exemplar."""
+        """Row (over all exemplars) and column of the region, of `bins` x `bins` per exemplar."""
         exemplar, row, column = self.parts(position)
-        row = jax.lax.div(row * BINS, jnp.int32(self.rows))
-        return exemplar * BINS + row, jax.lax.div(column * BINS, jnp.int32(self.columns))
+        row = jax.lax.div(row * self.bins, jnp.int32(self.rows))
+        return exemplar * self.bins + row, jax.lax.div(column * self.bins, jnp.int32(self.columns))
 
 
 def noise(

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from ncl_jax.errors import UserError
-from ncl_jax.textures import faithful, features, positions
+from ncl_jax.textures import faithful, features, positions, usage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Level:
     random: int  # candidates at random places, per pixel
     wide: bool  # coherent candidates from 3x3 neighbours, else from the plus-shaped five
     crowding: float  # price of a source region that is used more than others
+    tone: float  # price of colours that are used more than the exemplars have them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,15 +42,17 @@ class Quality:
     features: int
     sigma: float  # pixels of a level: weight of the neighbourhood's taps
     crowding: float = 0.01  # in units of the exemplars' variance, at spacings of 8 and more
+    tone: float = 0.0  # in the same units, at spacings of 8 and 4
     reluctance: float = 0.1  # towards random candidates: their distance counts as (1 + this) times as long
 
 
 # More random candidates, or crowding priced at finer levels too, break the pieces up; a wider neighbourhood and more
-# features make better seams. Fewer random ones at the coarse levels, or more passes there, collapse to plain areas.
-_PASSES = {16: 2, 8: 2, 4: 4, 2: 2, 1: 1}
+# features make better seams. Plain areas grow with every pass at the coarse levels, which a price on tone holds back;
+# a high one costs seams.
+_PASSES = {16: 2, 8: 4, 4: 4, 2: 2, 1: 1}
 _FEWER = {16: 2, 8: 2, 4: 2, 2: 2, 1: 1}
 QUALITIES = {
-    "standard": Quality(_PASSES, {16: 4, 8: 4, 4: 3, 2: 3, 1: 1}, wide_from=2, features=20, sigma=2.0),
+    "standard": Quality(_PASSES, {16: 4, 8: 4, 4: 3, 2: 1, 1: 0}, wide_from=2, features=20, sigma=2.0, tone=0.03),
     "fast": Quality(_FEWER, {16: 4, 8: 4, 4: 2, 2: 1, 1: 1}, wide_from=4, features=16, sigma=1.6),
     "draft": Quality({**_FEWER, 1: 0}, {16: 4, 8: 4, 4: 2, 2: 1, 1: 1}, wide_from=4, features=16, sigma=1.6),
 }
@@ -75,6 +78,7 @@ def plan(quality: Quality, size: int, sides: tuple[int, int]) -> tuple[Level, ..
                 random=quality.random[first],
                 wide=first >= quality.wide_from,
                 crowding=quality.crowding if first >= 8 else 0.0,
+                tone=quality.tone if first in (8, 4) else 0.0,
             )
         )
         first //= 2
@@ -225,7 +229,8 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
     batch, half = len(quad), quad.shape[-1]
     colours, words, steps = _maps(settings, level, exemplars)
     filters = jnp.asarray(features.quad_basis(settings.features, settings.sigma))
-    words_each = settings.features // 4
+    words_each, priced = settings.features // 4, level.crowding > 0 or level.tone > 0
+    neighbours = usage.colour_neighbours(exemplars, space) if level.tone else None
     around = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if level.wide or y == 0 or x == 0]
     around.sort(key=lambda offset: abs(offset[0]) + abs(offset[1]))  # a tie keeps the pixel as it is
     offsets = jnp.asarray(around + [(0, 0)] * (1 + level.random), jnp.int32)
@@ -237,8 +242,9 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
 
     def one_pass(number_of_pass, carry):
         prices = None
-        if level.crowding:
-            prices = _prices(carry[0], space) * (level.crowding * variance)[:, None, None]
+        if priced:
+            prices = usage.prices(carry[0], space, crowding=level.crowding, tone=level.tone, neighbours=neighbours)
+            prices *= variance[:, None]
         turn_ = functools.partial(turn, prices)
         return jax.lax.fori_loop(4 * number_of_pass, 4 * number_of_pass + 4, turn_, carry)
 
@@ -260,16 +266,16 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
             return jnp.where((moved < 0) | (c >= len(around)), anywhere, moved)
 
         def candidate(c):
-            """Where the features of candidate c are and, at levels that mind crowding, its region's price."""
+            """Where the features of candidate c are and, at levels that mind usage, its region's price."""
             row, column = a + offsets[c, 0], b + offsets[c, 1]
             place = (0, row & 1, column & 1, 1 + (row >> 1), 1 + (column >> 1))
             neighbour = jax.lax.dynamic_slice(padded, place, (batch, 1, 1, half, half))[:, 0, 0]
             position = settle(c, neighbour, offsets[c])
             start = (space.features(position) + image * (words.shape[1] // words_each)) * words_each
-            if not level.crowding:
+            if not priced:
                 return (start,)
             row, column = space.region(position)
-            return start, positions.take(prices.reshape(batch, -1), row * positions.BINS + column)
+            return start, positions.take(prices, row * space.bins + column)
 
         def compare(c, carry):
             # The next candidate is prepared beside: what a loop hands on is computed once, what is used inside is
@@ -300,11 +306,3 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
 
     cells = positions.take(colours, space.index(quad)).transpose(0, 3, 4, 1, 2, 5).reshape(batch, half, half, 12)
     return jax.lax.fori_loop(0, level.passes, one_pass, (quad, cells))[0]
-
-
-def _prices(quad, space):
-    """How often each region is used, relative to even use: `[b, e * positions.BINS, positions.BINS]`."""
-    row, column = space.region(quad.reshape(len(quad), -1))
-    rows = (row[..., None] == jnp.arange(space.count * positions.BINS)[None, None, :]).astype(jnp.float32)
-    columns = (column[..., None] == jnp.arange(positions.BINS)[None, None, :]).astype(jnp.float32)
-    return jnp.einsum("bpi,bpj->bij", rows, columns) * (space.count * positions.BINS * positions.BINS / row.shape[1])

@@ -94,7 +94,7 @@ def test_neighbours_come_from_neighbours():
 def test_levels_of_the_papers_size():
     levels = synthesis.plan(synthesis.QUALITIES["standard"], 224, (96, 96))
     assert [level.spacing for level in levels] == [16, 8, 4, 2, 1]
-    assert [level.passes for level in levels] == [2, 2, 4, 2, 1]
+    assert [level.passes for level in levels] == [2, 4, 4, 2, 1]
     assert [level.spacing for level in synthesis.plan(synthesis.QUALITIES["standard"], 32, (14, 14))] == [2, 1]
 
 
