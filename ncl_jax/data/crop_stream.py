@@ -138,7 +138,7 @@ class CropStream:
             for key, value in self._stand_in(index, epoch).items():
                 arrays[key][row] = value
         self._check_share()
-        records.check_labels(self.dataset, ids, arrays["label"])
+        rows.check_labels(self.dataset, arrays["id"], arrays["label"])
         self._step += 1
         return self._wire(arrays, epoch, step)
 

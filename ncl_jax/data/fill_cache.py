@@ -74,7 +74,7 @@ class _Reader:
         for start, arrays, filled in self._read(low, end):
             stop = start + len(filled)
             self._stand_in(start, arrays, filled)
-            records.check_labels(self._dataset, np.arange(start, stop), arrays["label"])
+            rows.check_labels(self._dataset, np.arange(start, stop), arrays["label"])
             images[start - low : stop - low] = arrays["image"]
             self._labels[start:stop], self._aspects[start:stop] = arrays["label"], arrays["aspect"]
             self._done += len(filled)

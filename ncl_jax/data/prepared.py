@@ -105,6 +105,8 @@ def _wanted(record: logging.LogRecord) -> bool:
         "No config specified",
         "Load dataset info",
         "Failed to load dataset",  # raised besides
+        "Found a different version",  # an older one of ours; the new one is built
+        "Using default data dir",
         "Variant folder",
         "`TensorInfo.dtype`",
         "`FeatureConnector.dtype`",

@@ -56,19 +56,6 @@ def read_all(dataset: Dataset, low: int = 0, high: int | None = None) -> dict[st
     return columns
 
 
-def check_labels(dataset: Dataset, ids: np.ndarray, labels: np.ndarray) -> None:
-    """UserError for a label that is none of the dataset's classes; -1 stands for an image without one."""
-    if dataset.num_classes is None:
-        return
-    wrong = np.flatnonzero((labels < -1) | (labels >= dataset.num_classes))
-    if len(wrong):
-        name, label = dataset.record_name(int(ids[wrong[0]])), labels[wrong[0]]
-        raise UserError(
-            f"dataset {dataset.name}[{dataset.split}]: {name} has label {label}, of {dataset.num_classes} classes "
-            f"(0 to {dataset.num_classes - 1}); prepare the dataset again"
-        )
-
-
 def rows(dataset: Dataset, elements: tf.data.Dataset, size: int) -> Iterator[list[dict[str, Any]]]:
     """Batches of records as dicts of NumPy scalars, one ahead. Raises UserError for damaged files."""
     options = tf.data.Options()

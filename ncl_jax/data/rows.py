@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ncl_jax.data.datasets import Dataset
+from ncl_jax.errors import UserError
 
 Row = dict[str, Any]
 
@@ -79,3 +80,16 @@ def shuffled(dataset: Dataset, low: int, high: int, seed: np.ndarray, buffer: in
         yield [lambda row=row: row for row in batch]
     if count != (take - skip) * size:
         raise records.damaged(dataset)
+
+
+def check_labels(dataset: Dataset, ids: np.ndarray, labels: np.ndarray) -> None:
+    """UserError for a label that is none of the dataset's classes; -1 stands for an image without one."""
+    if dataset.num_classes is None:
+        return
+    wrong = np.flatnonzero((labels < -1) | (labels >= dataset.num_classes))
+    if len(wrong):
+        name, label = dataset.record_name(int(ids[wrong[0]])), labels[wrong[0]]
+        raise UserError(
+            f"dataset {dataset.name}[{dataset.split}]: {name} has label {label}, of {dataset.num_classes} classes "
+            f"(0 to {dataset.num_classes - 1}); prepare the dataset again"
+        )

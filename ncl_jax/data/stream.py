@@ -132,6 +132,6 @@ def _eval_batches(
             filled = np.zeros(local, bool)
         for row in np.flatnonzero(~filled[: len(expected)]):
             log.warning("left out a record that does not decode: %s", dataset.record_name(int(expected[row])))
-        records.check_labels(dataset, expected, arrays["label"][: len(expected)])
+        rows.check_labels(dataset, expected, arrays["label"][: len(expected)])
         arrays["id"] = np.pad(expected, (0, local - len(expected))).astype(np.int32)
         yield {**arrays, "mask": filled}
