@@ -14,6 +14,8 @@ def get_config(variant: str | None = None) -> ConfigDict:
         "resize": 32,
         "sets": {
             "cue_conflict": {},
+            "silhouette": {"kind": "domain", "split": "silhouette"},
+            "texture": {"kind": "domain", "split": "texture"},
             "corruptions": {"severities": (3,)},
             "feature_statistics": {},
             "similarity": {},
