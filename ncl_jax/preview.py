@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ncl_jax import negatives, pictures
+from ncl_jax import negatives, sheets
 from ncl_jax.augment import views as views_lib
 from ncl_jax.config import Config
 from ncl_jax.data import stream
@@ -38,4 +38,4 @@ def write(config: Config, path: Path | str, *, rows: int = 6) -> None:
     titles = ["query", "key"]
     titles += [f"{kind}, alpha {s.alpha:g}" for kind, s in config.negatives.items() for _ in range(s.num)]
     tiles = [np.asarray(views_lib.denormalize(column)) for column in columns]
-    pictures.grid(tiles, titles).save(path)
+    sheets.grid(tiles, titles).save(path)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1] / "ncl_jax"
 FLOORS = {
     "errors": 0,
     "schema": 0,
-    "pictures": 0,
+    "sheets": 0,
     "config": 0,
     "losses": 0,
     "parallel": 0,

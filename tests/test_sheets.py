@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ncl_jax import pictures
+from ncl_jax import sheets
 from ncl_jax.errors import UserError
 
 
@@ -14,7 +14,7 @@ def test_reading_takes_the_central_square_whatever_the_mode(tmp_path):
     Image.fromarray(wide).save(tmp_path / "wide.png")
     Image.fromarray(wide[..., 0]).save(tmp_path / "grey.png")
     Image.fromarray(wide).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=100)
-    images = pictures.read([tmp_path / name for name in ("wide.png", "grey.png", "cmyk.jpg")], size=10)
+    images = sheets.read([tmp_path / name for name in ("wide.png", "grey.png", "cmyk.jpg")], size=10)
     assert images.shape == (3, 10, 10, 3)
     assert images.dtype == np.uint8
     inner = images[:, :, 2:-2].astype(int)  # the resampling reaches a little beyond the square
@@ -26,15 +26,15 @@ def test_reading_takes_the_central_square_whatever_the_mode(tmp_path):
 def test_what_is_no_image_is_one_line(tmp_path):
     (tmp_path / "text.jpg").write_text("no picture")
     with pytest.raises(UserError, match=r"text\.jpg: is no image that can be read"):
-        pictures.read([tmp_path / "text.jpg"], size=8)
+        sheets.read([tmp_path / "text.jpg"], size=8)
     with pytest.raises(UserError, match="no image file was given"):
-        pictures.read([], size=8)
+        sheets.read([], size=8)
 
 
 def test_a_sheet_holds_every_tile_enlarged_by_whole_pixels():
     first, second = np.zeros((2, 32, 32, 3), np.uint8), np.ones((2, 32, 32, 3), np.float32)
     first[1, 3, 5] = 255
-    sheet = np.asarray(pictures.grid([first, second], ["a", "b"]))
+    sheet = np.asarray(sheets.grid([first, second], ["a", "b"]))
     tile = sheet[24 + 134 : 24 + 134 + 128, 6 : 6 + 128]  # second row, first column: 4 pixels for one
     np.testing.assert_array_equal(tile[::4, ::4], first[1])
     assert (sheet[24:152, 140:268] == 255).all()
@@ -43,7 +43,7 @@ def test_a_sheet_holds_every_tile_enlarged_by_whole_pixels():
 def test_a_map_tells_exemplars_and_places_apart():
     rows, columns = np.mgrid[:96, :96]
     places = np.stack([np.stack([np.full_like(rows, e), rows, columns], -1) for e in (0, 1)])
-    colours = pictures.source_maps(places, (96, 96))
+    colours = sheets.source_maps(places, (96, 96))
     assert colours.shape == (2, 96, 96, 3)
     assert not (colours[0] == colours[1]).all(-1).any()
     step = np.abs(np.diff(colours.astype(int), axis=2)).max()
