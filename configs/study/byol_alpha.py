@@ -1,20 +1,30 @@
-"""How much weight the negatives of BYOL bear before it collapses: alpha on `shapes_textures`."""
+"""How much weight the negatives of BYOL bear before it collapses: alpha on `shapes_textures`; `:shared` with negatives
+normalised together with the views; `:cifar10` on a fifth of CIFAR-10, whose images `--config.data.name=folder:PATH`
+names (TFDS's `cifar10` by default), with the same small network."""
 
-VARIANTS = ("shared",)
+VARIANTS = ("shared", "cifar10")
 
 
 def get_config(variant: str | None = None) -> dict:
-    """`:shared`: negatives normalised together with the views."""
     alphas = (0.0, 0.03, 0.1, 0.3, 1.0)
+    overrides = {
+        "epochs": 20,
+        "evaluation.every_epochs": 10,
+        "method.non_semantic_norm": "shared" if variant == "shared" else "own",
+    }
+    if variant == "cifar10":
+        overrides |= {
+            "data.name": "cifar10",
+            "data.train_split": "train[:20%]",
+            "data.test_split": "test",
+            "evaluation.knn_k": 200,
+            "evaluation.sets": {"feature_statistics": {}, "similarity": {}},
+        }
     return {
-        "title": "BYOL's alpha on shapes_textures",
+        "title": f"BYOL's alpha on {'CIFAR-10' if variant == 'cifar10' else 'shapes_textures'}",
         "base": "configs/demo.py:byol",
-        "evaluate": "configs/eval/demo_study.py",
-        "overrides": {
-            "epochs": 20,
-            "evaluation.every_epochs": 10,
-            "method.non_semantic_norm": variant or "own",
-        },
+        "evaluate": "" if variant == "cifar10" else "configs/eval/demo_study.py",
+        "overrides": overrides,
         "variants": {
             f"alpha{alpha:g}": {"label": f"alpha {alpha:g}", "overrides": {"negatives.patch.alpha": alpha}}
             for alpha in alphas
