@@ -4,13 +4,15 @@ The only importer of clu, whose writers need TensorFlow: without it there is `me
 starts, never by the step.
 """
 
+import contextlib
 import json
 import logging
+import math
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +22,7 @@ from clu import metrics, parameter_overview
 log = logging.getLogger(__name__)
 
 Scalars = Mapping[str, Any]
-PROFILED = range(10, 15)  # steps that `profile_hook` traces: the first ones compile
+PROFILED = range(10, 15)  # steps that `profile` traces: the first ones compile
 
 
 class Means:
@@ -61,13 +63,15 @@ class Writer(Protocol):
 
 
 class JsonlWriter:
-    """One JSON object a line: `step` and the scalars."""
+    """One JSON object a line: `step` and the scalars; null for what is not finite, of which JSON knows no number."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a")
 
     def write_scalars(self, step: int, scalars: Scalars) -> None:
-        self._file.write(json.dumps({"step": step} | {k: float(v) for k, v in scalars.items()}) + "\n")
+        numbers = {name: float(value) for name, value in scalars.items()}
+        row = {"step": step} | {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+        self._file.write(json.dumps(row, allow_nan=False) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -105,7 +109,7 @@ def writer(workdir: Path, step: int) -> Writer:
     return Writers([events, JsonlWriter(path)])
 
 
-def read(path: Path) -> list[dict[str, float]]:
+def read(path: Path) -> list[dict[str, Any]]:
     """The rows of a `metrics.jsonl`; a last line that a kill cut short is left out."""
     rows = []
     for line in path.read_text().splitlines() if path.exists() else []:
@@ -132,9 +136,11 @@ def last_step(path: Path) -> int:
     return 0
 
 
-def profile_hook(workdir: Path) -> Callable[[int], None]:
-    """To be called with the number of steps done: traces those of PROFILED (where steps are taken several at a time,
-    the first call that begins there) into the workdir, for TensorBoard or Perfetto."""
+@contextlib.contextmanager
+def profile(workdir: Path) -> Iterator[Callable[[int], None]]:
+    """A function to be called with the number of steps done: traces those of PROFILED (where steps are taken several at
+    a time, the first call that begins there) into the workdir, for TensorBoard or Perfetto. A run that ends among them
+    leaves the trace of those it took."""
     tracing = done = False
 
     def hook(step: int) -> None:
@@ -146,7 +152,11 @@ def profile_hook(workdir: Path) -> Callable[[int], None]:
             jax.profiler.start_trace(os.fspath(workdir))
             tracing = True
 
-    return hook
+    try:
+        yield hook
+    finally:
+        if tracing:
+            jax.profiler.stop_trace()
 
 
 def overview(params: Any) -> str:

@@ -87,7 +87,7 @@ def _train(
         report = stack.enter_context(_Report(config, run_dir, total_steps, done, steps)) if chief else None
         if report:
             report.start(current)
-        hooks = [metrics.profile_hook(run_dir)] if profile and chief else []
+        hooks = [stack.enter_context(metrics.profile(run_dir))] if profile and chief else []
         stop = stack.enter_context(_sigterm())
 
         means, timer, in_flight = metrics.Means(), _Timer(), deque()

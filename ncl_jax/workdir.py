@@ -3,8 +3,9 @@
 import contextlib
 import errno
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,17 @@ def read_config(
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_text` of the value as JSON."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """`write_text` of the value as JSON, `finite`."""
+    write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def finite(tree: Any) -> Any:
+    """The tree with None for every number that is not finite, of which JSON knows none."""
+    if isinstance(tree, Mapping):
+        return {key: finite(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [finite(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """A whole run on tiny data: what it leaves behind, and that nothing it survives changes a bit of the result."""
 
+import gzip
 import json
 import os
 import signal
@@ -15,9 +16,9 @@ import pytest
 from PIL import Image
 
 from ncl_jax import config as config_lib
-from ncl_jax import main, parallel, train, workdir
+from ncl_jax import main, metrics, parallel, train, workdir
 from ncl_jax.errors import UserError
-from ncl_jax.evaluation import protocol
+from ncl_jax.evaluation import curves, figures, protocol
 
 SMOKE = str(Path(__file__).parents[1] / "configs" / "smoke.py")
 STEPS_PER_EPOCH = 8
@@ -41,7 +42,7 @@ def flags(overrides):
 def finished(overrides, tmp_path_factory):
     """The workdir of an uninterrupted run by the command line."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    assert main.main(["pretrain", f"--config={SMOKE}", f"--workdir={folder}", *flags(overrides)]) == 0
+    assert main.main(["pretrain", f"--config={SMOKE}", f"--workdir={folder}", "--profile", *flags(overrides)]) == 0
     return folder
 
 
@@ -78,6 +79,17 @@ def test_a_run_leaves_what_it_promises(finished, config):
         *("skipped_records", "online_top1", "knn_top1"),
     }
     assert config_lib.parse(json.loads((finished / "config.json").read_text())) == config
+
+
+def test_profile_leaves_a_trace(finished, tmp_path):
+    """For Perfetto and TensorBoard, of the steps that were asked for, also where the run ends among them."""
+    (trace,) = finished.glob("plugins/profile/*/*.trace.json.gz")
+    with gzip.open(trace, "rt") as file:
+        assert json.load(file)["traceEvents"]
+    with metrics.profile(tmp_path) as hook:
+        for done in (8, 16):  # as where eight steps are taken at a time
+            hook(done)
+    assert len(list(tmp_path.glob("plugins/profile/*/*.trace.json.gz"))) == 1
 
 
 def test_sets_are_measured_while_the_run_goes_on(finished):
@@ -152,8 +164,8 @@ def test_stopped_in_mid_epoch_it_goes_on_to_the_same_bits(finished, config, tmp_
     assert train.pretrain(config, str(tmp_path)) is None
     monkeypatch.undo()
     results = train.pretrain(config, str(tmp_path))
-    # (Through JSON, in which NaN equals itself: a category without a decision by either cue has no shape bias.)
-    assert json.loads(json.dumps(results)) == json.loads((finished / "results.json").read_text())
+    # (A category without a decision by either cue has no shape bias: NaN here, null there.)
+    assert workdir.finite(results) == json.loads((finished / "results.json").read_text())
     assert_same_bits(state_of(config, finished), state_of(config, tmp_path))
     steps = [row["step"] for row in rows(tmp_path) if "loss" in row]
     assert steps == sorted(set(steps))
@@ -244,6 +256,27 @@ def test_preview_writes_the_grid(overrides, tmp_path):
     image = Image.open(target)
     assert image.width > 3 * 112
     assert len(image.getcolors(2**20)) > 100
+
+
+def test_no_file_holds_nan_which_is_no_json(tmp_path):
+    """Null stands for it, and the figures are drawn all the same."""
+    bias = {"ring": {"shape_bias": float("nan")}, "disc": {"shape_bias": 0.5}}
+    workdir.write_json(tmp_path / "results.json", {"per_category": bias, "severities": (1, float("inf"))})
+    written = json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
+    assert written["per_category"] == {"ring": {"shape_bias": None}, "disc": {"shape_bias": 0.5}}
+    assert written["severities"] == [1, None]
+    figures.shape_bias_by_category({"run": written["per_category"]}, tmp_path / "bias.png")
+
+    log = metrics.JsonlWriter(tmp_path / "metrics.jsonl")
+    for step, bias in enumerate((0.5, float("nan"), 0.25)):
+        log.write_scalars(step, {"loss": np.float32(1.5), "cue_conflict/shape_bias": bias})
+    log.close()
+    values = [
+        json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert [row["cue_conflict/shape_bias"] for row in values] == [0.5, None, 0.25]
+    curves.draw(tmp_path / "metrics.jsonl", tmp_path / "curves.png", {"cue_conflict/shape_bias": ("shape bias", "")})
+    assert (tmp_path / "curves.png").exists()
 
 
 def test_a_collapse_is_told_when_it_begins(config, tmp_path, capsys):

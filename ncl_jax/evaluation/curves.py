@@ -38,11 +38,11 @@ def draw(metrics: Path, target: Path, measures: Mapping[str, tuple[str, str]] | 
 
 
 def _draw_panel(
-    axes: Any, panel: tuple[str, tuple[str, ...], bool], rows: Sequence[Mapping[str, float]], titles: Mapping[str, str]
+    axes: Any, panel: tuple[str, tuple[str, ...], bool], rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]
 ) -> None:
     title, names, percent = panel
     for name in names:
-        points = [(row["step"], row[name] * (100 if percent else 1)) for row in rows if name in row]
+        points = [(row["step"], row[name] * (100 if percent else 1)) for row in rows if row.get(name) is not None]
         if points:
             marker = "o" if name in ("knn_top1", "linear_top1") or "/" in name else None
             axes.plot(*zip(*points, strict=True), label=titles[name], marker=marker, markersize=3)

@@ -29,13 +29,13 @@ def shape_bias_by_category(
 ) -> Path:
     """Shape bias per category (`shape_bias.per_category`) of several models, as Geirhos et al. draw it.
 
-    `rows`: model name -> category -> `{"shape_bias": …}`. A dashed line is a model's mean over its categories.
-    `colours`: one of matplotlib for each model, if not its own.
+    `rows`: model name -> category -> `{"shape_bias": …}`, None or NaN where no decision followed either cue.
+    A dashed line is a model's mean over its categories. `colours`: one of matplotlib for each model, if not its own.
     """
     names = list(dict.fromkeys(category for row in rows.values() for category in row))
     figure, (axes,) = _figure(1, 1, (7, 0.32 * len(names) + 1.6))
     for index, (model, row) in enumerate(rows.items()):
-        values = np.array([row[name]["shape_bias"] if name in row else np.nan for name in names])
+        values = np.array([row[name]["shape_bias"] if name in row else None for name in names], float)  # None: NaN
         colour = colours[index] if colours else f"C{index}"
         axes.plot(values, np.arange(len(names)), "o", color=colour, label=model)
         if np.isfinite(values).any():

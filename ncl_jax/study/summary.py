@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ncl_jax import config as config_lib
+from ncl_jax import workdir
 from ncl_jax.benchmark import machine
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import report
@@ -66,7 +67,7 @@ def collect(plan: Plan, root: Path, command: str) -> Document:
         "table": [_cell(plan, variant, measure.key, values) for variant in plan.configs for measure in names],
         "published": published(plan),
     }
-    return finite(json.loads(json.dumps(document)))
+    return json.loads(json.dumps(workdir.finite(document), allow_nan=False))
 
 
 def read(path: Path) -> Document:
@@ -77,15 +78,6 @@ def read(path: Path) -> Document:
         raise UserError(f"{path}: no such file; run the study first") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: is damaged ({error})") from error
-
-
-def finite(tree: Any) -> Any:
-    """JSON has no NaN."""
-    if isinstance(tree, dict):
-        return {key: finite(value) for key, value in tree.items()}
-    if isinstance(tree, list):
-        return [finite(value) for value in tree]
-    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
 def _run(folder: Path, variant: str, seed: int) -> dict[str, Any]:

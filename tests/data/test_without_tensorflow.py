@@ -74,7 +74,7 @@ def test_a_folder_is_pretrained_on_and_evaluated(photos, tmp_path):
         *("pretrain", "--config=configs/smoke.py", f"--workdir={run}", f"--config.data.name=folder:{photos}"),
         *("--config.data.train_split=train", "--config.data.test_split=test", "--config.data.cache=device"),
         *("--config.epochs=1", "--config.batch=16", "--config.evaluation.knn_k=5"),
-        *("--config.evaluation.cue_conflict_split=", "--config.evaluation.every_epochs=0"),
+        *("--config.evaluation.sets={}", "--config.evaluation.online=()", "--config.evaluation.every_epochs=0"),
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("no events for TensorBoard, for want of TensorFlow") == 1

@@ -23,7 +23,8 @@ TINY = {
     "negatives.patch.patch_size": (2, 5),
     "evaluation.resize": 16,
     "evaluation.every_epochs": 0,
-    "evaluation.cue_conflict_split": "",
+    "evaluation.sets": {},
+    "evaluation.online": (),
     "checkpoint.keep": 2,
     "checkpoint.keep_every_epochs": 5,
 }

@@ -9,7 +9,7 @@ import pytest
 from faults import runs
 
 # Counts that divide by nothing: nothing may be dropped or counted twice.
-FLAGS = ("--config.data.test_split=test[:101]", "--config.evaluation.cue_conflict_split=cue_conflict[:67]")
+FLAGS = ("--config.data.test_split=test[:101]", "--config.evaluation.sets.cue_conflict.split=cue_conflict[:67]")
 FLAGS += ("--config.data.train_split=train[:257]", "--config.evaluation.every_epochs=0", "--config.log_every=1")
 
 
