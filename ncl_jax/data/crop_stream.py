@@ -1,6 +1,7 @@
 """Endless, resumable batches of random crops. `stream` says in words what it promises."""
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -132,7 +133,7 @@ class CropStream:
         epoch, step = divmod(self._step, self.steps_per_epoch)
         items, arrays, filled = next(self._iterator)
         self._seen += self._local
-        for row in np.flatnonzero(~filled):
+        for row in np.flatnonzero(~filled).tolist():
             index = self._id(items[row])
             self._skip(index)
             for key, value in self._stand_in(index, epoch).items():
@@ -169,8 +170,7 @@ class CropStream:
 
     def _specs(self) -> workers.Specs:
         side = self._crop["side"]
-        square: tuple[tuple[int, ...], type] = ((side, side, 3), np.uint8)
-        specs = dict.fromkeys(self._pictures, square)
+        specs: dict[str, tuple[tuple[int, ...], type]] = dict.fromkeys(self._pictures, ((side, side, 3), np.uint8))
         specs |= {"box": ((4,), np.float32), "label": ((), np.int32), "id": ((), np.int32)}
         if self.dataset.textures:
             specs["texture"] = ((len(self.dataset.textures), side, side, 3), np.uint8)
@@ -223,7 +223,7 @@ class CropStream:
         for step in range(first, self.steps_per_epoch):
             low = step * self.batch + self._process * self._local
             ids = order[low : low + self._local].tolist()
-            yield [_Item(index, lambda index=index: find(index), epoch) for index in ids]
+            yield [_Item(index, functools.partial(find, index), epoch) for index in ids]
 
     def _ranged_epoch(self, epoch: int, first: int) -> Iterator[list[_Item]]:
         seed = self._numbers(ORDER, epoch).random_raw(2).astype(np.int64)

@@ -91,7 +91,7 @@ def in_order(dataset: Dataset, low: int, high: int) -> tf.data.Dataset:
     return files.flat_map(plain(_read)).map(plain(parse(dataset)))
 
 
-def shuffled(dataset: Dataset, low: int, high: int, seed: tf.Tensor, buffer: int) -> tf.data.Dataset:
+def shuffled(dataset: Dataset, low: int, high: int, seed: tf.Tensor | np.ndarray, buffer: int) -> tf.data.Dataset:
     """Records `low` to `high` of TFRecord files: files in random order, several at a time, then a shuffle buffer.
 
     The order is a function of `seed` (int64 `[2]`, may be symbolic). Parsing is left to the reader (`parse`): what

@@ -1,4 +1,4 @@
-"""Whatever the input, no other error than the documented one: the config parser, the image reader, the importer.
+"""Whatever the input, no other error than the documented one: the config parser, the image readers, the importer.
 
 300 inputs of each in CI; `NCL_JAX_FUZZ=20000` tries so many.
 """
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ncl_jax import config as config_lib
 from ncl_jax import convert, main, methods, negatives  # noqa: F401  (they bring their settings)
 from ncl_jax.convert import files
-from ncl_jax.data import decode
+from ncl_jax.data import decode, pictures
 from ncl_jax.errors import UserError
 
 many = settings(
@@ -112,17 +112,29 @@ IMAGES = [
 @many
 @given(mutated(IMAGES))
 def test_images(data):
-    crop = decode.crop_function(views=2, scale=(0.2, 1.0), side=16, source=False)
+    draws = [pictures.uniform(1, view) for view in range(2)]
     for read in (
-        lambda: decode.centre_crop_function(16, 16)(tf.constant(data)),
-        lambda: crop(tf.constant(data), tf.constant([1, 2], tf.int64), tf.constant(3, tf.int64))[0],
+        lambda: pictures.centre_crop(data, resize=16, side=16),
+        lambda: pictures.crops(data, draws, scale=(0.2, 1.0), side=16, source=True)[0],
+        lambda: pictures.squeezed(data, side=16)[0],
     ):
         try:
             image = read()
-        except tf.errors.InvalidArgumentError:
+        except pictures.BadImage:
             continue
         assert image.shape[-3:] == (16, 16, 3)
-        assert image.dtype == tf.uint8
+        assert image.dtype == np.uint8
+
+
+@many
+@given(mutated(IMAGES))
+def test_images_that_textures_are_made_of(data):
+    try:
+        image = decode.decode(tf.constant(data))
+    except tf.errors.InvalidArgumentError:
+        return
+    assert image.shape[-1] == 3
+    assert image.dtype == tf.uint8
 
 
 def checkpoint_files(folder):
