@@ -37,6 +37,12 @@ def _forget_programs():
 
 
 @pytest.fixture(scope="session")
+def smoke_data(tmp_path_factory) -> Path:
+    """The data_dir of runs of the smoke config: the first of them draws its dataset, which takes 12 s."""
+    return tmp_path_factory.mktemp("smoke_data")
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real images beside the checkout; tests that need it skip without it."""
     if not SHARED_DATA.is_dir():

@@ -30,12 +30,12 @@ OPTIONS = f'--config.evaluation.sets="{SETS}" --config.data.test_split="test[:64
 
 
 @pytest.mark.parametrize("name", SHORT)
-def test_a_notebook_runs(name, tmp_path, monkeypatch):
+def test_a_notebook_runs(name, smoke_data, tmp_path, monkeypatch):
     notebook = nbformat.read(ROOT / "colab" / f"{name}.ipynb", as_version=4)
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if "parameters" in tags:
-            cell.source = SHORT[name].replace("DATA_DIR", str(tmp_path / "data"))
+            cell.source = SHORT[name].replace("DATA_DIR", str(smoke_data))
         if "timing" in tags:
             cell.source = cell.source.replace("SECONDS = 1", "SECONDS = 0.01")
     (tmp_path / "configs").symlink_to(ROOT / "configs")

@@ -25,8 +25,8 @@ STEPS_PER_EPOCH = 8
 
 
 @pytest.fixture(scope="module")
-def overrides(tmp_path_factory):
-    return {"data.data_dir": str(tmp_path_factory.mktemp("data"))}
+def overrides(smoke_data):
+    return {"data.data_dir": str(smoke_data)}
 
 
 @pytest.fixture(scope="module")

@@ -41,10 +41,10 @@ def until(condition, seconds=240.0):
         yield
 
 
-def test_killed_again_and_again_it_ends_in_the_same_bits(tmp_path):
+def test_killed_again_and_again_it_ends_in_the_same_bits(smoke_data, tmp_path):
     chance = random.Random(SEED)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    status, output = runs.finish(whole, *FLAGS, f"--config.data.data_dir={tmp_path / 'data'}", timeout=900)
+    status, output = runs.finish(whole, *FLAGS, f"--config.data.data_dir={smoke_data}", timeout=900)
     assert status == 0, output
 
     data = tmp_path / "data_killed"

@@ -14,8 +14,8 @@ ROOM = "3000k"  # for two checkpoints of the smoke run, and not for three
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return f"--config.data.data_dir={tmp_path_factory.mktemp('data')}"
+def data(smoke_data):
+    return f"--config.data.data_dir={smoke_data}"
 
 
 @pytest.fixture(scope="module")

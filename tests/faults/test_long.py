@@ -1,4 +1,4 @@
-"""A longer run of tiny steps, twice: nothing grows, checkpoints are pruned by rule, and the bits are the same.
+"""A longer run of tiny steps: nothing grows, and checkpoints are pruned by rule.
 
 `ncl-jax benchmark soak` is the long form.
 """
@@ -35,7 +35,7 @@ def config(tmp_path_factory):
     return config_lib.load(runs.SMOKE, TINY | {"data.data_dir": str(tmp_path_factory.mktemp("data"))})
 
 
-def test_nothing_grows_and_the_same_seed_gives_the_same_bits(config, tmp_path):
+def test_nothing_grows(config, tmp_path):
     seen = soak.watch(lambda: train.pretrain(config, str(tmp_path / "one")), tmp_path / "one", every=0.05)
     late = [row for row in seen if EPOCHS * STEPS_PER_EPOCH / 2 < row["step"] < EPOCHS * STEPS_PER_EPOCH]
     print(soak.sentence(seen))
@@ -48,7 +48,3 @@ def test_nothing_grows_and_the_same_seed_gives_the_same_bits(config, tmp_path):
 
     kept = {int(path.name) // STEPS_PER_EPOCH for path in (tmp_path / "one" / "checkpoints").iterdir()}
     assert kept == {5, 10, 15, 19, 20}
-
-    assert train.pretrain(config, str(tmp_path / "two")) == train.pretrain(config, str(tmp_path / "one"))
-    runs.assert_same_bits(tmp_path / "one", tmp_path / "two")
-    assert runs.learnt(tmp_path / "one") == runs.learnt(tmp_path / "two")

@@ -176,8 +176,8 @@ def test_default_alpha_follows_the_method():
 
 
 @pytest.mark.parametrize("name", ["byol", "simclr", "moco_v3"])
-def test_smoke_runs_from_the_command_line(name, tmp_path, capsys):
-    flags = ["--config.epochs=1", "--config.evaluation.every_epochs=0", f"--config.data.data_dir={tmp_path / 'data'}"]
+def test_smoke_runs_from_the_command_line(name, smoke_data, tmp_path, capsys):
+    flags = ["--config.epochs=1", "--config.evaluation.every_epochs=0", f"--config.data.data_dir={smoke_data}"]
     code = main.main(["pretrain", f"--config=configs/smoke.py:{name}", f"--workdir={tmp_path / 'run'}", *flags])
     assert code == 0, capsys.readouterr().err
     assert "linear probe top-1" in capsys.readouterr().out

@@ -14,8 +14,8 @@ FLAGS += ("--config.data.train_split=train[:257]", "--config.evaluation.every_ep
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return f"--config.data.data_dir={tmp_path_factory.mktemp('data')}"
+def data(smoke_data):
+    return f"--config.data.data_dir={smoke_data}"
 
 
 def pair(folder, *flags, command="pretrain"):

@@ -187,11 +187,10 @@ def test_the_page_needs_nothing_else(studied):
         assert title in words
 
 
-def test_the_whole_of_it_once(tmp_path_factory, tmp_path, monkeypatch):
+def test_the_whole_of_it_once(smoke_data, tmp_path, monkeypatch):
     """A real run of seconds, its analyses and figures; then nothing is left to do."""
-    data = tmp_path_factory.mktemp("data")
     folder = tmp_path / "study"
-    arguments = ["study", f"--config={SMOKE}", f"--workdir={folder}", f"--config.data.data_dir={data}"]
+    arguments = ["study", f"--config={SMOKE}", f"--workdir={folder}", f"--config.data.data_dir={smoke_data}"]
     arguments += ["--config.seeds=(1,)", "--only=patch", "--config.epochs=1"]
     assert main.main(arguments) == 0
     found = json.loads((folder / "summary.json").read_text())
