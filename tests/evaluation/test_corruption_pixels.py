@@ -40,7 +40,8 @@ def corrupted(image, name, severity, number=0):
 def published(image, name, severity):
     package = pytest.importorskip("imagecorruptions.corruptions")
     result = getattr(package, name)(Image.fromarray(image), severity)
-    return np.uint8(np.asarray(result)).astype(float)
+    # With our hair, before they are cut down: on flat parts sums end 1e-7 below a whole number, or not, by processor.
+    return np.uint8(np.asarray(result) + 1e-3).astype(float)
 
 
 @pytest.mark.parametrize("severity", [1, 3, 5])

@@ -121,7 +121,7 @@ def test_tables_show_every_set(results):
 
 def test_fine_tuning_learns_more_than_the_probe_of_a_random_encoder(make_subject):
     chosen = {
-        "finetune": {"epochs": 10, "batch": 16, "learning_rate": 0.5},
+        "finetune": {"epochs": 20, "batch": 16, "learning_rate": 0.5},
         "half": {"kind": "finetune", "share": 0.5, "epochs": 1, "batch": 16},
     }
     subject = make_subject(chosen)
