@@ -229,22 +229,22 @@ def report(
     Args:
         exemplars: in [0, 1].
         reference: textures of them by another tool, in [0, 1].
-        synthesise: by name, from exemplars `[n e h w 3]` to textures `[n s s 3]` and sources `[n s s 3]`.
+        synthesise: by name, from exemplars `[n e h w 3]` to textures `[m s s 3]` and sources `[m s s 3]`; where m is
+            a multiple of n, all sets of exemplars once, then all of them again, and so on.
 
     Returns:
-        Rows `{"textures": name, measures..., "collapsed": count}` and the textures by name.
+        Rows `{"textures": name, measures..., "collapsed": count, "of": m}` and the textures by name.
     """
     made = {name: tuple(np.asarray(x) for x in make(exemplars)) for name, make in synthesise.items()}
     shown = ({"reference": (reference, None)} if reference is not None else {}) | made
     rows = []
     for name, (textures, sources) in shown.items():
         measured = [
-            measure(texture, exemplars[i], None if sources is None else sources[i])
+            measure(texture, exemplars[i % len(exemplars)], None if sources is None else sources[i])
             for i, texture in enumerate(textures)
         ]
-        rows.append(
-            {"textures": name, **dataclasses.asdict(mean(measured)), "collapsed": sum(q.collapsed for q in measured)}
-        )
+        counts = {"collapsed": sum(q.collapsed for q in measured), "of": len(measured)}
+        rows.append({"textures": name, **dataclasses.asdict(mean(measured)), **counts})
     return rows, {name: textures for name, (textures, _) in shown.items() if name != "reference"}
 
 

@@ -83,6 +83,11 @@ def test_report_and_sheet():
     y, x = np.mgrid[:40, :40]
     sources = np.broadcast_to(np.stack([y * 0, y, x], -1), (2, 40, 40, 3))
     rows, outputs = quality.report(exemplars, exemplars[:, 1], {"copy": lambda e: (e[:, 0], sources)})
+    again, _ = quality.report(
+        exemplars, None, {"twice": lambda e: (np.tile(e[:, 0], (2, 1, 1, 1)), np.tile(sources, (2, 1, 1, 1)))}
+    )
+    assert again[0]["nn7"] == 0
+    assert again[0]["of"] == 4
     assert [row["textures"] for row in rows] == ["reference", "copy"]
     assert rows[1]["nn7"] == 0
     assert rows[1]["island"] == 40
