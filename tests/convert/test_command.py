@@ -30,6 +30,7 @@ def config(tmp_path_factory):
         "data.train_split": "train",
         "data.test_split": "test",
         "evaluation.sets": {},
+        "evaluation.online": (),
         "evaluation.knn_k": "5",
         "model.stem": "small",
     }
