@@ -57,7 +57,8 @@ def test_an_image_that_is_its_own_texture_gives_the_query(images):
     assert len({tuple(span) for span in spans}) == 16
     views = jax.jit(lambda key, b: step.make_views(config, key, b))(jax.random.key(0), batch)
     one, other = (np.asarray(augment_views.denormalize(x)) for x in (views["query"], views["non_semantic"][:, 0]))
-    assert np.abs(one - other).max() < 0.06  # resized twice, rounded to bytes in between
+    inner = (slice(None), slice(1, -1), slice(1, -1))  # at its border a crop of the file sees what is beyond
+    assert np.abs(one - other)[inner].max() < 0.06  # resized twice, rounded to bytes in between
     assert np.abs(one - other).mean() < 0.005
     assert np.abs(one - other[::-1]).mean() > 0.1
     unflipped = np.abs(one[:, :, ::-1] - other).mean((1, 2, 3))
