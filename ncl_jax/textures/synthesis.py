@@ -26,6 +26,7 @@ class Level:
     spacing: int  # of output pixels, and of a neighbourhood's taps in the exemplar
     step: int  # of source positions, divides the spacing
     passes: int  # over all four parities
+    priced: int  # of them, the first ones: those that mind how much places and colours are used
     random: int  # candidates at random places, per pixel
     wide: bool  # coherent candidates from 3x3 neighbours, else from the plus-shaped five
     crowding: float  # price of a source region that is used more than others
@@ -48,11 +49,11 @@ class Quality:
 
 # More random candidates, or crowding priced at finer levels too, break the pieces up; a wider neighbourhood and more
 # features make better seams. Plain areas grow with every pass at the coarse levels, which a price on tone holds back;
-# a high one costs seams.
+# what seams that costs, a last pass without prices at the finest priced level heals.
 _PASSES = {16: 2, 8: 4, 4: 4, 2: 2, 1: 1}
 _FEWER = {16: 2, 8: 2, 4: 2, 2: 2, 1: 1}
 QUALITIES = {
-    "standard": Quality(_PASSES, {16: 4, 8: 4, 4: 3, 2: 1, 1: 0}, wide_from=2, features=20, sigma=2.0, tone=0.03),
+    "standard": Quality(_PASSES, {16: 4, 8: 4, 4: 3, 2: 1, 1: 0}, wide_from=2, features=20, sigma=2.0, tone=0.04),
     "fast": Quality(_FEWER, {16: 4, 8: 4, 4: 2, 2: 1, 1: 1}, wide_from=4, features=16, sigma=1.6),
     "draft": Quality({**_FEWER, 1: 0}, {16: 4, 8: 4, 4: 2, 2: 1, 1: 1}, wide_from=4, features=16, sigma=1.6),
 }
@@ -75,6 +76,7 @@ def plan(quality: Quality, size: int, sides: tuple[int, int]) -> tuple[Level, ..
                 spacing=first,
                 step=STEPS[first],
                 passes=quality.passes[first] + extra,
+                priced=quality.passes[first] + extra - (1 if first == 4 else 0),
                 random=quality.random[first],
                 wide=first >= quality.wide_from,
                 crowding=quality.crowding if first >= 8 else 0.0,
@@ -244,7 +246,7 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
         prices = None
         if priced:
             prices = usage.prices(carry[0], space, crowding=level.crowding, tone=level.tone, neighbours=neighbours)
-            prices *= variance[:, None]
+            prices *= jnp.where(number_of_pass < level.priced, variance[:, None], 0.0)
         turn_ = functools.partial(turn, prices)
         return jax.lax.fori_loop(4 * number_of_pass, 4 * number_of_pass + 4, turn_, carry)
 

@@ -95,6 +95,7 @@ def test_levels_of_the_papers_size():
     levels = synthesis.plan(synthesis.QUALITIES["standard"], 224, (96, 96))
     assert [level.spacing for level in levels] == [16, 8, 4, 2, 1]
     assert [level.passes for level in levels] == [2, 4, 4, 2, 1]
+    assert [level.priced for level in levels][:3] == [2, 4, 3]  # the last pass at the finest priced level is free
     assert [level.spacing for level in synthesis.plan(synthesis.QUALITIES["standard"], 32, (14, 14))] == [2, 1]
 
 
