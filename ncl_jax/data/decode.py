@@ -21,8 +21,8 @@ def is_jpeg(encoded: tf.Tensor) -> tf.Tensor:
 
 def _header_size(encoded: tf.Tensor) -> tf.Tensor:
     """Height and width int32 `[2]` of a PNG, GIF or BMP; negative where it is none."""
-    # A header that is cut off reads as zeros: substr would refuse it by a message that holds the bytes, which TensorFlow
-    # then fails to decode as text.
+    # A header that is cut off reads as zeros: substr would refuse it by a message that holds the bytes, which
+    # TensorFlow then fails to decode as text.
     encoded = tf.strings.join([encoded, b"\0" * 32])
 
     def integers(start: int, kind: tf.DType, little: bool) -> tf.Tensor:
