@@ -8,33 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, UInt8
 
-from ncl_jax.augment.views import normalize
 from ncl_jax.errors import UserError
 
 Encode = Callable[[UInt8[Array, "b s s 3"]], Float[Array, "b d"]]
-
-
-def make_encoder(
-    model: Any, variables: Mapping[str, Any], *, sharding: NamedSharding | None = None, unit_length: bool = False
-) -> Encode:
-    """A jitted function from uint8 images `[b s s 3]` to float32 features `[b d]`, batch norm in eval mode.
-
-    `variables` (`params`, `batch_stats`) are copied to every device of `sharding`, which `extract` should get too.
-    `unit_length` divides every feature vector by its L2 norm.
-    """
-    if sharding is not None:
-        variables = jax.device_put(variables, NamedSharding(sharding.mesh, PartitionSpec()))
-
-    @jax.jit
-    def apply(variables, images):
-        features = model.apply(variables, normalize(images), train=False).astype(jnp.float32)
-        return normalize_rows(features) if unit_length else features
-
-    # The weights are an argument, not a constant of the program: XLA would fold and copy constants.
-    return lambda images: apply(variables, images)
 
 
 def normalize_rows(features: Float[Array, "n d"]) -> Float[Array, "n d"]:

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ncl_jax import parallel
+from ncl_jax import config, parallel
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import features
+from ncl_jax.evaluation.subject import Encoder
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (37, 4, 4, 3), np.uint8)
 LABELS = np.arange(37) % 5
@@ -83,14 +84,13 @@ class Linear:
         return x.mean(axis=(1, 2)) * variables["params"]["w"][None, :]
 
 
-@pytest.mark.parametrize("devices", [None, 8])
-def test_encoder_normalises_and_replicates(devices):
-    sharding = mesh_sharding(devices) if devices else None
+@pytest.mark.parametrize("devices", [1, 8])
+def test_encoder_normalises_and_is_in_eval_mode(devices):
+    encoder = Encoder(config.parse({}), parallel.data_mesh(jax.devices()[:devices]), Linear())
     variables = {"params": {"w": jnp.array([1.0, 2.0, 3.0])}}
-    encoder = features.make_encoder(Linear(), variables, sharding=sharding)
-    got = features.extract(encoder, batches(8), sharding=sharding)["features"]
+    got = features.extract(
+        lambda images: encoder.encode(variables, images), batches(8), sharding=parallel.batch_sharding(encoder.mesh)
+    )["features"]
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     want = ((IMAGES / 255.0 - mean) / std).mean((1, 2)) * np.array([1.0, 2.0, 3.0])
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
-    unit = features.make_encoder(Linear(), variables, unit_length=True)(jnp.asarray(IMAGES))
-    np.testing.assert_allclose(unit, want / np.linalg.norm(want, axis=1, keepdims=True), rtol=1e-4, atol=1e-5)
