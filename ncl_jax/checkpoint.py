@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import os
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,8 +62,9 @@ class Checkpoints:
         """
         copy = self._copy(state)
         try:
-            if not self.folder.is_dir():  # orbax would begin a new one, and the rest of the run would be lost
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            # Orbax would begin a new folder, and the rest of the run would be lost; or wait minutes for one that it
+            # cannot write.
+            tempfile.TemporaryFile(dir=self.folder).close()
             if step not in self.steps:
                 self._settle()
                 self._saving = self._checkpointer.save_async(step, copy, force=True, custom_metadata=notes)

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 
@@ -17,8 +17,12 @@ from ncl_jax.errors import UserError
 # May change between the parts of one run: they do not touch what is learnt.
 _FREE = ("log_every", "checkpoint.", "evaluation.", "data.data_dir", "optim.shard_state")
 
-# What a disk says that is full, read-only or broken.
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
+# What a disk says that is full, read-only, closed to us or broken.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
+
+
+class Busy(UserError):
+    """Another process is at work in the folder."""
 
 
 @contextlib.contextmanager
@@ -34,11 +38,10 @@ def claim(path: str | os.PathLike, config: config_lib.Config) -> Iterator[Path]:
         if jax.process_index() > 0:  # the first process keeps the lock for all
             yield folder
             return
-        lock = (folder / ".lock").open("a+")
+        lock = hold(folder, ".lock")
     except OSError as error:
         raise UserError(f"--workdir={folder}: cannot be written: {error.strerror}") from error
     with lock:
-        _lock(lock, folder)
         check_same(folder, config)
         try:
             write_json(folder / "config.json", config_lib.to_dict(config))
@@ -86,22 +89,24 @@ def finite(tree: Any) -> Any:
 
 def write_text(path: Path, text: str) -> None:
     """Whole or not at all: written beside, then renamed."""
-    partial = path.with_name(path.name + ".tmp")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # of its own: two processes may write the same file
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 
-def _lock(file: Any, folder: Path) -> None:
+def hold(folder: Path, name: str) -> IO[str]:
+    """A file of the folder that nobody else can hold, however this process ends, until it is closed. Raises Busy."""
+    file = (folder / name).open("a+")
     try:
         import fcntl
     except ImportError:  # Windows has no flock; two runs are then the user's own care
-        return
+        return file
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise UserError(
-            f"--workdir={folder}: another run is at work there; stop it or choose another workdir"
-        ) from None
+        file.close()
+        raise Busy(f"--workdir={folder}: another run is at work there; stop it or choose another workdir") from None
+    return file
 
 
 def check_same(folder: Path, config: config_lib.Config) -> None:

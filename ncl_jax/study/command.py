@@ -1,5 +1,6 @@
 """What `ncl-jax study` does: run, sum up after every run, write the report."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -53,8 +54,8 @@ def run(
 
 def write(document: summary.Document, folder: Path) -> None:
     """The document and its tables, each whole or not at all."""
-    workdir.write_json(folder / "summary.json", document)
     for name, text in (
+        ("summary.json", json.dumps(document) + "\n"),
         ("summary.md", tables.markdown(document)),
         ("summary.csv", tables.summary_csv(document)),
         ("runs.csv", tables.runs_csv(document)),

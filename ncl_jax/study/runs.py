@@ -1,4 +1,8 @@
-"""Carrying out a plan: run after run, each resumable, none able to stop the others."""
+"""Carrying out a plan: run after run, each resumable, none able to stop the others.
+
+Several processes, on one machine or on many, may carry out one plan in one folder: each takes the runs that no other
+is at work on.
+"""
 
 import contextlib
 import json
@@ -21,6 +25,7 @@ from ncl_jax.errors import UserError
 from ncl_jax.study.plan import Plan
 
 RECORD = "run.json"  # in a run's folder: how it went
+LOCK = ".study"  # held by the process that is at work on it
 
 _log = logging.getLogger(__name__)
 # May differ between a finished run and the plan: what it has learnt and measured stays.
@@ -85,7 +90,8 @@ def carry_out(
 ) -> bool:
     """Run what is not finished. Returns whether all runs came to an end, well or badly; False: SIGTERM came before.
 
-    A run that fails is recorded and the others go on; it is tried again when the study is started again.
+    A run that fails is recorded and the others go on; it is tried again when the study is started again. A run that
+    another process is at work on is left to it.
     """
     compilation_cache(root)
     runs = plan.runs(only)
@@ -93,14 +99,21 @@ def carry_out(
         for number, (variant, seed) in enumerate(runs, start=1):
             config, folder = plan.config(variant, seed), folder_of(root, variant, seed)
             heading = f"run {number} of {len(runs)}: {variant}, seed {seed}"
-            if is_finished(folder, config):
-                print(f"{heading}: is finished", flush=True)
-                continue
-            print(heading, flush=True)
+            folder.mkdir(parents=True, exist_ok=True)
             try:
-                finished = _run(config, folder, keep_checkpoints=plan.study.keep_checkpoints)
-            except _Stop:
-                finished = False
+                held = workdir.hold(folder, LOCK)
+            except workdir.Busy:
+                print(f"{heading}: another process is at work on it", flush=True)
+                continue
+            with held:
+                if is_finished(folder, config):
+                    print(f"{heading}: is finished", flush=True)
+                    continue
+                print(heading, flush=True)
+                try:
+                    finished = _run(config, folder, keep_checkpoints=plan.study.keep_checkpoints)
+                except _Stop:
+                    finished = False
             after_each()
             if not finished:
                 print(f"SIGTERM: stopped in {folder}; the same command goes on from there", flush=True)
@@ -113,12 +126,12 @@ def compilation_cache(root: Path) -> None:
     configured = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
     if not configured:  # a user's own cache serves as well
         jax.config.update("jax_compilation_cache_dir", str(root / ".compilation"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)  # an evaluation has dozens of small ones
 
 
 def _run(config: Config, folder: Path, *, keep_checkpoints: bool) -> bool:
     """One run to its end, recorded; False where SIGTERM stopped it."""
     before = read(folder) or {}
-    folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     record = {"status": "running", "seconds": before.get("seconds", 0.0), "machine": machine.describe()}
     record["config"] = config_lib.to_dict(config)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 
@@ -43,6 +44,29 @@ def small_disk(tmp_path):
 
     yield folder, again
     subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.fixture
+def read_only(tmp_path):
+    """A workdir, and functions that make it read-only while files in it are open, and writable again."""
+    folder = tmp_path / "sealed"
+    folder.mkdir()
+    if os.geteuid():
+        every = lambda mode: [path.chmod(mode) for path in [*folder.rglob("*"), folder] if path.is_dir()]  # noqa: E731
+        yield folder, lambda: every(0o555), lambda: every(0o755)
+        return
+    # Root may write where the mode forbids it. What is mounted over the folder may be read-only at once: no file was
+    # opened through it.
+    if subprocess.run(["mount", "--bind", folder, folder], capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    subprocess.run(["umount", folder], check=True)
+
+    def seal():
+        subprocess.run(["mount", "--bind", folder, folder], check=True)
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+
+    yield folder, seal, lambda: subprocess.run(["umount", "-l", folder], check=True)
+    subprocess.run(["umount", "-l", folder], capture_output=True)
 
 
 def steps(folder):
@@ -94,6 +118,27 @@ def test_a_workdir_that_vanishes(tmp_path, data):
     assert process.returncode == 1, output
     one_line(output, "cannot be written", "goes on")
     assert steps(tmp_path / "elsewhere"), "nothing that was saved is lost"
+
+
+def test_a_workdir_that_turns_read_only(read_only, whole, data):
+    folder, seal, unseal = read_only
+    process = runs.start(folder, *FLAGS, data)
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None and not steps(folder):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGSTOP)
+    saved = steps(folder)
+    seal()
+    process.send_signal(signal.SIGCONT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, output
+    one_line(output, "cannot be written", "goes on from")
+    assert steps(folder) == saved
+    unseal()
+    status, output = runs.finish(folder, *FLAGS, data)
+    assert status == 0, output
+    assert f"going on from step {saved[-1]}" in output
+    runs.assert_same_bits(folder, whole)
 
 
 def test_a_read_only_workdir_is_refused_at_the_start(small_disk, data):

@@ -130,6 +130,15 @@ def test_sigterm_ends_the_study_and_the_same_command_goes_on(studied, fault, cap
     assert studied() == (0, ALL[2:])
 
 
+def test_processes_share_a_study(studied, capsys):
+    folder = studied.folder / "patch" / "seed0"
+    folder.mkdir(parents=True)
+    with workdir.hold(folder, runs.LOCK):
+        assert studied() == (0, [run for run in ALL if run != ("patch", 0)])
+    assert "run 2 of 6: patch, seed 0: another process is at work on it" in capsys.readouterr().out
+    assert studied() == (0, [("patch", 0)])
+
+
 def test_a_folder_of_another_study_is_refused_before_any_run(studied, capsys):
     studied()
     assert studied("--config.optim.learning_rate=0.5") == (1, [])
