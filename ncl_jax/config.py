@@ -1,19 +1,15 @@
 """From a config file and command-line overrides to frozen, typed, checked settings.
 
-A config file is Python with `get_config(variant)` returning an `ml_collections.ConfigDict` that names only what
-differs from the defaults below (the paper's settings). Everything wrong is found here, before any work.
+A config file names only what differs from the defaults below (the paper's settings). Everything wrong is found here,
+before any work.
 """
 
-import ast
 import dataclasses
-import difflib
-import importlib.util
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from ncl_jax import schema
+from ncl_jax import config_file, schema
 from ncl_jax.errors import UserError
 from ncl_jax.schema import option
 
@@ -134,64 +130,10 @@ def load(path: str, overrides: Mapping[str, Any] | None = None) -> Config:
     Raises UserError, one line, for a missing file, an unknown key or variant, a wrong type, a value out of range
     or values that do not fit together.
     """
-    raw = read_file(path)
+    raw = config_file.read(path)
     for key, value in (overrides or {}).items():
-        override(raw, key, value)
+        config_file.override(raw, key, value)
     return parse(raw)
-
-
-def read_file(path: str) -> dict[str, Any]:
-    """The plain nested dict that a config file's `get_config` returns."""
-    file, _, variant = path.partition(":")
-    if not Path(file).is_file():
-        near = difflib.get_close_matches(Path(file).name, [p.name for p in Path(file).parent.glob("*.py")], n=1)
-        hint = f"; did you mean {Path(file).parent / near[0]}?" if near else ""
-        raise UserError(f"--config={file}: no such file{hint}")
-    spec = importlib.util.spec_from_file_location(f"ncl_jax_config_{Path(file).stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # a config is the user's code: whatever it raises is theirs to mend
-        raise UserError(f"--config={file}: {type(error).__name__}: {error}") from error
-    if not hasattr(module, "get_config"):
-        raise UserError(f"--config={file}: defines no get_config(variant)")
-    variants = getattr(module, "VARIANTS", ())
-    if variant and variant not in variants:
-        known = ", ".join(variants) or "none"
-        raise UserError(f"--config={file}:{variant}: unknown variant; known: {known}")
-    config = module.get_config(variant or None)
-    return config.to_dict() if hasattr(config, "to_dict") else dict(config)
-
-
-def merge_evaluation(raw: dict[str, Any], path: str) -> None:
-    """Into a run's nested dict, in place: on what data, and how, the config file `path` wants it evaluated."""
-    for name, section in read_file(path).items():
-        if name not in ("data", "evaluation"):
-            raise UserError(f"--config={path}: sets {name}, which the run has; here it may set data and evaluation")
-        raw[name] = {**raw.get(name, {}), **section}
-
-
-def override(raw: dict[str, Any], key: str, value: Any) -> None:
-    """Set the dotted `key` in place; text is read as a Python literal where it is one."""
-    if isinstance(value, str):
-        try:
-            value = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            value = {"true": True, "false": False}.get(value.lower(), value)
-    *parents, leaf = key.split(".")
-    node = raw
-    for name in parents:
-        if name in ("negatives", "sets"):
-            node[name] = _named(node.get(name, {}), name)
-        child = node.setdefault(name, {})
-        if child is None:  # a kind that the file switches off
-            child = node[name] = {}
-        if not isinstance(child, dict):
-            raise UserError(f"config.{key}: {name} is a value, not a section")
-        node = child
-    node[leaf] = value
 
 
 def parse(raw: Mapping[str, Any]) -> Config:
@@ -207,7 +149,7 @@ def parse(raw: Mapping[str, Any]) -> Config:
     if not isinstance(name, str) or name not in METHODS:
         raise UserError(f"config.method.name = {name!r}: unknown; {schema.nearest(str(name), METHODS)}")
     negatives = {}
-    for kind, settings in _named(raw.pop("negatives", {}), "negatives").items():
+    for kind, settings in config_file.named(raw.pop("negatives", {}), "negatives").items():
         if kind not in NEGATIVES:
             raise UserError(f"config.negatives.{kind}: unknown kind; {schema.nearest(kind, NEGATIVES)}")
         if settings is not None:  # None switches off a kind that the file has
@@ -230,7 +172,7 @@ def _evaluation(raw: Any) -> Evaluation:
     if not isinstance(raw, Mapping):
         return schema.section(Evaluation, raw, "evaluation")
     raw, sets = dict(raw), {}
-    for name, settings in _named(raw.pop("sets", {}), "evaluation.sets").items():
+    for name, settings in config_file.named(raw.pop("sets", {}), "evaluation.sets").items():
         if settings is None:  # switches off a set that the file has
             continue
         path = f"evaluation.sets.{name}"
@@ -282,19 +224,6 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
     return flat
-
-
-def _named(value: Any, key: str) -> dict[str, Any]:
-    """`("patch", "texture")` and `{"patch": {...}}` both give a section per name."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    if value is None:
-        return {}
-    if isinstance(value, str):
-        value = (value,)
-    if isinstance(value, (tuple, list)) and all(isinstance(v, str) for v in value):
-        return {name: {} for name in value}
-    raise UserError(f"config.{key} = {value!r}: give names or sections, e.g. ('patch',)")
 
 
 def _check_pairs(config: Config) -> None:

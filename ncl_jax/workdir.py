@@ -12,6 +12,7 @@ from typing import IO, Any
 import jax
 
 from ncl_jax import config as config_lib
+from ncl_jax import config_file
 from ncl_jax.errors import UserError
 
 # May change between the parts of one run: they do not touch what is learnt.
@@ -67,9 +68,9 @@ def read_config(
     except json.JSONDecodeError as error:
         raise UserError(f"{file}: is damaged ({error}); start again with the run's --config") from error
     if evaluate_as is not None:
-        config_lib.merge_evaluation(raw, evaluate_as)
+        config_file.merge_evaluation(raw, evaluate_as)
     for key, value in (overrides or {}).items():
-        config_lib.override(raw, key, value)
+        config_file.override(raw, key, value)
     return config_lib.parse(raw)
 
 

@@ -1,6 +1,7 @@
 """Configs: every shipped file is good, every mistake is one line that names the key and the fix."""
 
 import dataclasses
+import importlib.util
 import json
 from pathlib import Path
 
@@ -14,8 +15,8 @@ SHIPPED = sorted(str(path) for folder in (CONFIGS, CONFIGS / "eval") for path in
 
 
 def variants(path):
-    source = config.importlib.util.spec_from_file_location("c", path)
-    module = config.importlib.util.module_from_spec(source)
+    source = importlib.util.spec_from_file_location("c", path)
+    module = importlib.util.module_from_spec(source)
     source.loader.exec_module(module)
     return [path, *(f"{path}:{name}" for name in getattr(module, "VARIANTS", ()))]
 

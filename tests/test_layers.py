@@ -14,6 +14,7 @@ FLOORS = {
     "schema": 0,
     "sheets": 0,
     "config": 0,
+    "config_file": 0,
     "losses": 0,
     "parallel": 0,
     "models": 0,

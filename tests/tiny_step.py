@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from ncl_jax import config as config_lib
-from ncl_jax import methods, optim, parallel, state, step
+from ncl_jax import config_file, methods, optim, parallel, state, step
 
 SIDE = 16
 TINY = {
@@ -24,7 +24,7 @@ def settings(seed=0, **changes):
     """The config with these changes."""
     raw = TINY | {"seed": seed}
     for key, value in changes.items():
-        config_lib.override(raw := {k: dict(v) if isinstance(v, dict) else v for k, v in raw.items()}, key, value)
+        config_file.override(raw := {k: dict(v) if isinstance(v, dict) else v for k, v in raw.items()}, key, value)
     return config_lib.parse(raw)
 
 

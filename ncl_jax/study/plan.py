@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ncl_jax import config as config_lib
-from ncl_jax import schema
+from ncl_jax import config_file, schema
 from ncl_jax.config import Config
 from ncl_jax.errors import UserError
 from ncl_jax.schema import option
@@ -86,10 +86,10 @@ def load(path: str, overrides: Mapping[str, Any] | None = None) -> Plan:
 
     Raises UserError, one line, for whatever is wrong with the study or with the config of any variant.
     """
-    raw, of_runs, fields = config_lib.read_file(path), {}, {f.name for f in dataclasses.fields(Study)}
+    raw, of_runs, fields = config_file.read(path), {}, {f.name for f in dataclasses.fields(Study)}
     for key, value in (overrides or {}).items():
         if key in fields:
-            config_lib.override(raw, key, value)
+            config_file.override(raw, key, value)
         else:
             of_runs[key] = value
     study = _parse(raw)
@@ -132,12 +132,12 @@ def _config(study: Study, name: str, file: Path, of_runs: Mapping[str, Any]) -> 
     variant = study.variants[name]
     base = study.base.partition(":")[0] + variant.config if variant.config.startswith(":") else variant.config
     try:
-        raw = config_lib.read_file(_find(base or study.base, file))
+        raw = config_file.read(_find(base or study.base, file))
         if study.evaluate:
-            config_lib.merge_evaluation(raw, _find(study.evaluate, file))
+            config_file.merge_evaluation(raw, _find(study.evaluate, file))
         keys = {"checkpoint.keep": 1, **study.overrides, **variant.overrides, **of_runs}
         for key, value in keys.items():
-            config_lib.override(raw, key, copy.deepcopy(value))  # files share sections between variants
+            config_file.override(raw, key, copy.deepcopy(value))  # files share sections between variants
         return config_lib.parse(raw)
     except UserError as error:
         raise UserError(f"variant {name}: {error}") from error

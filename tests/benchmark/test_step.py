@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from ncl_jax import config, methods, negatives, parallel  # noqa: F401
+from ncl_jax import config, config_file, methods, negatives, parallel  # noqa: F401
 from ncl_jax.benchmark import program, step, timing
 from ncl_jax.benchmark.result import Options
 from ncl_jax.benchmark.timing import Timing
@@ -24,7 +24,7 @@ TINY = {
 def parse(**changes):
     raw = {key: dict(value) if isinstance(value, dict) else value for key, value in TINY.items()}
     for key, value in changes.items():
-        config.override(raw, key.replace("__", "."), value)
+        config_file.override(raw, key.replace("__", "."), value)
     return config.parse(raw)
 
 

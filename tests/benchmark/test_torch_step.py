@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from torchvision_reference import import_torchvision
 
-from ncl_jax import config, methods, negatives  # noqa: F401
+from ncl_jax import config, config_file, methods, negatives  # noqa: F401
 from ncl_jax.errors import UserError
 
 TINY = {
@@ -21,7 +21,7 @@ TINY = {
 def parse(**changes):
     raw = {key: dict(value) if isinstance(value, dict) else value for key, value in TINY.items()}
     for key, value in changes.items():
-        config.override(raw, key.replace("__", "."), value)
+        config_file.override(raw, key.replace("__", "."), value)
     return config.parse(raw)
 
 

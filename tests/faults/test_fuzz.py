@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ncl_jax import config as config_lib
-from ncl_jax import convert, main, methods, negatives  # noqa: F401  (they bring their settings)
+from ncl_jax import config_file, convert, main, methods, negatives  # noqa: F401  (they bring their settings)
 from ncl_jax.convert import files
 from ncl_jax.data import decode, pictures
 from ncl_jax.errors import UserError
@@ -50,7 +50,7 @@ def test_config(changes):
     raw = {}
     try:
         for key, value in changes:
-            config_lib.override(raw, key, value)
+            config_file.override(raw, key, value)
         parsed = config_lib.parse(raw)
     except UserError as error:
         check_line(error)

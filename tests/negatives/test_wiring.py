@@ -8,7 +8,7 @@ import pytest
 from builders import encoded, picture
 
 from ncl_jax import config as config_lib
-from ncl_jax import methods, negatives, parallel, preview, step  # noqa: F401  (methods bring their settings)
+from ncl_jax import config_file, methods, negatives, parallel, preview, step  # noqa: F401  (methods bring their settings)
 from ncl_jax.augment import views as augment_views
 from ncl_jax.data import stream
 from ncl_jax.errors import UserError
@@ -41,7 +41,7 @@ def config_of(images, kinds, **settings):
     if "texture_dataset" in kinds:
         raw["negatives"]["texture_dataset"] = {"names": images}
     for key, value in settings.items():
-        config_lib.override(raw, key, value)
+        config_file.override(raw, key, value)
     return config_lib.parse(raw)
 
 
