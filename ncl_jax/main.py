@@ -32,10 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(arguments, overrides)
     except UserError as error:
         print(f"ncl-jax {arguments.command}: {error}", file=sys.stderr)
-        return _failed(1)
+        return 1
     except KeyboardInterrupt:
         print(f"ncl-jax {arguments.command}: interrupted", file=sys.stderr)
-        return _failed(130)
+        return 130
     except Exception as error:
         if not _among_others():
             raise
@@ -45,22 +45,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"ncl-jax {arguments.command}: {lost}", file=sys.stderr)
         else:
             traceback.print_exc()
-        return _failed(1)
+        return 1
     return 0
+
+
+def console() -> None:
+    """`main` as a process. After an error it is gone at once: the threads of a save that failed would wait minutes for
+    each other, and jax at its exit for the other processes of the run."""
+    status = main()
+    if status:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def _among_others() -> bool:
     jax = sys.modules.get("jax")
     return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
-
-
-def _failed(status: int) -> int:
-    """The exit status; one process of several is gone at once, since at its exit jax would wait for the others."""
-    if _among_others():
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -271,4 +272,4 @@ def _benchmark(arguments: argparse.Namespace, overrides: dict[str, str]) -> None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console()
