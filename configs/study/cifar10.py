@@ -1,7 +1,7 @@
 """CIFAR-10: MoCo-v2, both its losses, with and without negatives, 200 epochs from the device cache; for one GPU.
 
-The kNN of peers at these settings: 85.3 % symmetric, 82.6 % asymmetric (MoCo's CIFAR demo). `:cpu` asks the question in
-small, of a fifth of the images and the demo's network, in an hour of two CPU cores; its accuracies compare with nothing.
+The kNN of peers at these settings: 85.3 % symmetric, 82.6 % asymmetric (MoCo's CIFAR demo). `:cpu` asks in small: a
+fifth of the images, the demo's network, an hour of two CPU cores; its accuracies compare with nothing.
 """
 
 VARIANTS = ("cpu",)
