@@ -91,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--workdir", required=True, help="folder of the study; the same one again goes on with it")
     sub.add_argument("--only", default="", help="comma-separated variants (default: all)")
     sub.add_argument("--report", action="store_true", help="run nothing: write tables and report of what is there")
-    sub.add_argument("--export", metavar="FOLDER", help="also copy the tables there, e.g. configs/study/results/NAME")
+    sub.add_argument(
+        "--export", metavar="FOLDER", help="also keep the tables and a figure there, e.g. configs/study/results/NAME"
+    )
 
     sub = command("textures", _textures, "build the texture version of a dataset, or go on with it")
     sub.add_argument("--dataset", required=True, help="a TFDS name, a built-in one, or folder:PATH")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ncl_jax import workdir
 from ncl_jax.errors import UserError
-from ncl_jax.study import page, runs, summary, tables
+from ncl_jax.study import figures, page, runs, summary, tables
 from ncl_jax.study.plan import Plan
 
 _FILES = ("summary.json", "summary.csv", "summary.md", "runs.csv")
@@ -23,8 +23,9 @@ def run(
 ) -> None:
     """Carry out `plan` in `folder`, or go on with it.
 
-    `only`: these variants. `report`: run nothing, write tables and report of what is there. `export`: also copy the
-    tables to this folder. Raises UserError for bad input before any compute, and in the end if a run has failed.
+    `only`: these variants. `report`: run nothing, write tables and report of what is there. `export`: also keep the
+    tables and a figure in this folder. Raises UserError for bad input before any compute, and in the end if a run has
+    failed.
     """
     summary.published(plan)  # finds mistakes before anything is made
     root = Path(folder).expanduser().resolve()
@@ -46,7 +47,7 @@ def run(
     print(tables.markdown(document))
     print(f"wrote {root / 'report.html'}", flush=True)
     if export is not None:
-        copy(root, Path(export))
+        keep(document, root, Path(export))
     failed = tables.failures(document)
     if failed:
         raise UserError(f"{len(failed)} of {len(document['runs'])} runs failed; the first: {failed[0]}")
@@ -63,9 +64,12 @@ def write(document: summary.Document, folder: Path) -> None:
         workdir.write_text(folder / name, text)
 
 
-def copy(root: Path, target: Path) -> None:
-    """The small files of a study, to be kept under version control."""
+def keep(document: summary.Document, root: Path, target: Path) -> None:
+    """The small files of a study, to be kept under version control: its tables, and the figure of every measure."""
     target.mkdir(parents=True, exist_ok=True)
     for name in _FILES:
         shutil.copyfile(root / name, target / name)
+    overview = figures.overview(document)
+    if overview is not None:
+        (target / "overview.png").write_bytes(overview)
     print(f"wrote {target}")

@@ -161,7 +161,7 @@ def test_report_runs_nothing_and_export_keeps_the_tables(studied, tmp_path):
     (studied.folder / "summary.md").unlink()
     assert studied("--report", f"--export={tmp_path / 'kept'}") == (0, [])
     names = {path.name for path in (tmp_path / "kept").iterdir()}
-    assert names == {"summary.json", "summary.csv", "summary.md", "runs.csv"}
+    assert names == {"summary.json", "summary.csv", "summary.md", "runs.csv", "overview.png"}
 
 
 class Page(HTMLParser):
