@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--only", default="", help="comma-separated variants (default: all)")
     sub.add_argument("--report", action="store_true", help="run nothing: write tables and report of what is there")
     sub.add_argument(
-        "--export", metavar="FOLDER", help="also keep the tables and a figure there, e.g. configs/study/results/NAME"
+        "--export", metavar="FOLDER", help="also keep tables and figure there, e.g. configs/study/results/NAME"
     )
 
     sub = command("textures", _textures, "build the texture version of a dataset, or go on with it")
