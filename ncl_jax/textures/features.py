@@ -141,6 +141,17 @@ def convolve(cells: Float[Array, "n i j c"], filters: Float[Array, "3 3 c d"]) -
     )
 
 
+def convolve_in_loop(cells: Float[Array, "n i j c"], filters: Float[Array, "3 3 c d"]) -> Float[Array, "n i-2 j-2 d"]:
+    """`convolve` in a loop's body, where XLA on CPUs runs convolutions on one core: a matrix product per row there."""
+    if jax.default_backend() != "cpu":
+        return convolve(cells, filters)
+    rows, columns, channels = cells.shape[1] - 2, cells.shape[2] - 2, cells.shape[3]
+    wide = jnp.concatenate([cells[:, :, x : x + columns] for x in range(3)], axis=-1)
+    filters = filters.reshape(3, 3 * channels, -1)
+    highest = jax.lax.Precision.HIGHEST
+    return sum(jnp.matmul(wide[:, y : y + rows], filters[y], precision=highest) for y in range(3))
+
+
 def pack(maps: Float[Array, "p q d"]) -> tuple[Int32[Array, "p q d/4"], Float[Array, " d"]]:
     """Features in steps of a 127th of each one's range, four to a word: few reads where single words are gathered.
 

@@ -258,7 +258,7 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
         cells = jax.lax.dynamic_update_slice(cells, changed, (0, 0, 0, 3 * (2 * last_a + last_b)))
         chosen = jax.lax.dynamic_slice(filters, (a, b, 0, 0, 0, 0), (1, 1, *filters.shape[2:]))[0, 0]
         framed = jnp.pad(cells, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
-        wanted = jnp.moveaxis(features.convolve(framed, chosen) / steps[:, None, None, :], -1, 0)
+        wanted = jnp.moveaxis(features.convolve_in_loop(framed, chosen) / steps[:, None, None, :], -1, 0)
         padded = jnp.pad(quad, ((0, 0), (0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-1)
 
         def settle(c, neighbour, offset):

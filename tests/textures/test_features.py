@@ -53,3 +53,10 @@ def test_maps_equal_direct_filtering(spread, step, blur):
 
 def test_reflection_repeats_no_end():
     np.testing.assert_array_equal(features.reflect(np.arange(-4, 8), 4), [2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1])
+
+
+def test_in_a_loop_it_is_the_same_convolution():
+    generator = np.random.default_rng(0)
+    cells, filters = generator.random((2, 7, 9, 12), np.float32), generator.random((3, 3, 12, 5), np.float32)
+    found = jax.jit(features.convolve_in_loop)(cells, filters)
+    np.testing.assert_allclose(found, features.convolve(cells, filters), rtol=1e-5)
