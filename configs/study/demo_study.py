@@ -20,9 +20,8 @@ def get_config(variant: str | None = None) -> dict:
         }
     }
     return {
-        "title": f"Negatives on shapes_textures{'' if moco else ', SimCLR'}",
-        "about": f"{'MoCo-v2' if moco else 'SimCLR'} on pictures whose class is both a shape and a texture; cue conflict "
-        "tells which it learnt.",
+        "title": f"Negatives on shapes_textures, {'MoCo-v2' if moco else 'SimCLR'}",
+        "about": "Pictures whose class is both a shape and a texture; cue conflict tells which of them it learnt.",
         "base": "configs/demo.py" if moco else "configs/demo.py:simclr",
         "evaluate": "configs/eval/demo_study.py",
         "overrides": {
