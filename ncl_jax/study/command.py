@@ -65,11 +65,11 @@ def write(document: summary.Document, folder: Path) -> None:
 
 
 def keep(document: summary.Document, root: Path, target: Path) -> None:
-    """The small files of a study, to be kept under version control: its tables, and the figure of every measure."""
+    """The small files of a study, to be kept under version control: its tables, and the figure of the main measures."""
     target.mkdir(parents=True, exist_ok=True)
     for name in _FILES:
         shutil.copyfile(root / name, target / name)
-    overview = figures.overview(document)
+    overview = figures.overview(document, main=True)
     if overview is not None:
         (target / "overview.png").write_bytes(overview)
     print(f"wrote {target}")

@@ -20,13 +20,15 @@ _CURVES = {
 }
 
 
-def overview(document: Document, group: str = "results") -> bytes | None:
-    """A panel per measure of a group: each seed a dot, their mean and standard deviation, published figures beside."""
+def overview(document: Document, group: str = "results", *, main: bool = False) -> bytes | None:
+    """A panel per measure of a group, or per main one: each seed a dot, their mean and standard deviation, published
+    figures beside."""
     measures, names, table = tables.measured(document, group), tables.begun(document), tables.cells(document)
+    measures = [measure for measure in measures if _is_main(measure) or not main]
     if not measures or not names:
         return None
-    columns = min(4, len(measures))
-    rows = -(-len(measures) // columns)
+    rows = -(-len(measures) // 4)
+    columns = -(-len(measures) // rows)
     figure, panels = _figure(rows, columns, (3.3 * columns + 1.2, rows * (0.3 * len(names) + 0.9)), sharey=True)
     for panel, measure in zip(panels, measures, strict=False):
         base = table[document["baseline"], measure["key"]]["mean"]
