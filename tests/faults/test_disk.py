@@ -133,7 +133,7 @@ def test_a_workdir_that_turns_read_only(moment, read_only, whole, data):
     process.send_signal(signal.SIGCONT)
     output, _ = process.communicate(timeout=120)  # not the 300 s that orbax's threads wait for each other
     assert process.returncode == 1, output
-    one_line(output, "cannot be written", "goes on from there")
+    one_line(output, "cannot be written", "goes on")
     assert steps(folder) == saved
     unseal()
     status, output = runs.finish(folder, *FLAGS, data)
