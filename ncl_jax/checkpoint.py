@@ -70,6 +70,8 @@ class Checkpoints:
                 self._saving = self._checkpointer.save_async(step, copy, force=True, custom_metadata=notes)
             if wait:
                 self._settle()
+        except jax.errors.JaxRuntimeError:  # no fault of the folder: another process of the run is gone
+            raise
         except Exception as error:
             raise self._unwritten(error) from error
 
