@@ -6,6 +6,7 @@ import logging
 import os
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,12 +43,10 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        try:
+        # What else goes wrong while the run stops for a reason of its own is not told.
+        with self._writing() if kind is None else contextlib.suppress(Exception):
             self._settle()
             self._checkpointer.close()
-        except Exception as error:
-            if kind is None:  # else the run stops for another reason, which is told
-                raise self._unwritten(error) from error
 
     @property
     def steps(self) -> list[int]:
@@ -61,7 +60,7 @@ class Checkpoints:
           UserError: this one, or the one before it, cannot be written.
         """
         copy = self._copy(state)
-        try:
+        with self._writing():
             # Orbax would begin a new folder, and the rest of the run would be lost; or wait minutes for one that it
             # cannot write.
             tempfile.TemporaryFile(dir=self.folder).close()
@@ -70,10 +69,21 @@ class Checkpoints:
                 self._saving = self._checkpointer.save_async(step, copy, force=True, custom_metadata=notes)
             if wait:
                 self._settle()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Whatever the file system, tensorstore or orbax say of a folder that cannot be written, as a UserError."""
+        try:
+            yield
         except jax.errors.JaxRuntimeError:  # no fault of the folder: another process of the run is gone
             raise
         except Exception as error:
-            raise self._unwritten(error) from error
+            kept = sorted(int(path.name) for path in self.folder.glob("*") if path.name.isdigit())
+            last = f"the last one is of step {kept[-1]}" if kept else "there is none yet"
+            raise UserError(
+                f"{self.folder}: a checkpoint cannot be written ({_reason(error)}); {last}; make room or mend the "
+                "folder, then the same command goes on from there"
+            ) from error
 
     def _settle(self) -> None:
         """Wait for the save that is under way; one whose result is not asked for keeps a thread and three handles."""
@@ -93,15 +103,6 @@ class Checkpoints:
         if not saved:  # without the position in the data a run would go on, and not to the same bits
             raise ValueError("its metadata is damaged")
         return dict(saved)
-
-    def _unwritten(self, error: Exception) -> UserError:
-        """Whatever the file system, tensorstore or orbax say of a folder that cannot be written."""
-        kept = sorted(int(path.name) for path in self.folder.glob("*") if path.name.isdigit())
-        last = f"the last one is of step {kept[-1]}" if kept else "there is none yet"
-        return UserError(
-            f"{self.folder}: a checkpoint cannot be written ({_reason(error)}); {last}; make room or mend the folder, "
-            "then the same command goes on from there"
-        )
 
     def restore(self, abstract: Tree, sharding: Sharding | Tree) -> tuple[Tree, dict[str, Any]] | None:
         """The newest checkpoint that can be read, as (state, notes); None where there is none.

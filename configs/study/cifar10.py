@@ -24,11 +24,11 @@ CPU = {
 
 
 def get_config(variant: str | None = None) -> dict:
-    symmetric = {"method.symmetric": True}
+    symmetric, loss = {"method.symmetric": True}, "symmetric" if variant else "asymmetric"
     variants = {
-        "baseline": {"label": "no negatives", "overrides": {"negatives": {}}},
-        "patch": {"label": "patch, alpha 2", "overrides": PATCH},
-        "patch_online": {"label": "patch, alpha 2, with gradient", "overrides": PATCH | ONLINE},
+        "baseline": {"label": loss, "overrides": {"negatives": {}}},
+        "patch": {"label": f"{loss} + patch, alpha 2", "overrides": PATCH},
+        "patch_online": {"label": f"{loss} + patch, alpha 2, with gradient", "overrides": PATCH | ONLINE},
     }
     if variant is None:
         variants |= {

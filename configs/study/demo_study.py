@@ -13,13 +13,8 @@ def get_config(variant: str | None = None) -> dict:
     patch = {"negatives": {"patch": {"alpha": 2.0, "patch_size": patch_size}}}
     texture = {"negatives": {"texture": {"alpha": 2.0}}}
     quilt = {"negatives": {"quilt": {"alpha": 2.0, "patch_size": patch_size}}}
-    online = {
-        "patch_online": {
-            "label": "patch, alpha 2, with gradient",
-            "overrides": patch | {"method.non_semantic_encoder": "online"},
-        }
-    }
-    return {
+    online = {"method.non_semantic_encoder": "online"}
+    study = {
         "title": f"Negatives on shapes_textures, {'MoCo-v2' if moco else 'SimCLR'}",
         "about": "Pictures whose class is both a shape and a texture; cue conflict tells which of them it learnt.",
         "base": "configs/demo.py" if moco else "configs/demo.py:simclr",
@@ -28,13 +23,13 @@ def get_config(variant: str | None = None) -> dict:
             "epochs": 10,
             "batch": 64,  # learns more in as many epochs than the demo's 128
             "optim.learning_rate": 0.15,
+            "method.non_semantic_encoder": "target",
             "evaluation.every_epochs": 5,
-            **({"method.non_semantic_encoder": "target"} if moco else {}),
         },
         "variants": {
             "baseline": {"label": "no negatives", "overrides": {"negatives": {}}},
             "patch": {"label": "patch, alpha 2", "overrides": patch},
-            **(online if moco else {}),
+            "patch_online": {"label": "patch, alpha 2, with gradient", "overrides": patch | online},
             "patch_alpha3": {"label": "patch, alpha 3", "overrides": patch | {"negatives.patch.alpha": 3.0}},
             "texture": {"label": "texture, alpha 2", "overrides": texture},
             "patch_texture": {
@@ -46,3 +41,6 @@ def get_config(variant: str | None = None) -> dict:
         "baseline": "baseline",
         "seeds": (0, 1, 2),
     }
+    if not moco:  # it has one encoder
+        del study["overrides"]["method.non_semantic_encoder"], study["variants"]["patch_online"]
+    return study
