@@ -2,7 +2,8 @@
 
 Multi-resolution stochastic synthesis over a Gaussian stack: pixels are resolved one after another in random order, each
 from what continues one of its 50 nearest resolved pixels or from one of 50 random places, whichever agrees best with
-those 50 pixels. Six stages; each resolves all resolved pixels again and then doubles their number.
+those 50 pixels (outside of an exemplar all is black). Six stages; each resolves all resolved pixels again and then
+doubles their number.
 
 Here one random order serves all images, so that the neighbours are tables known before the run, and pixels are resolved
 in groups that do not see each other's changes: at most 1024 (and a 16th of the resolved ones) of those resolved again,
@@ -16,13 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ncl_jax.textures import features
-
 NEIGHBOURS = 50
 CANDIDATES = 50  # random ones
-# Of the stages: standard deviations in pixels at 224 px and more. (The tool shrinks by 16, 8, 4, 2 and 1 and enlarges
-# again, with a Gaussian of half a pixel both ways.)
-BLURS = (11.2, 5.6, 2.8, 1.4, 0.0, 0.0)
+SHRINKS = (16, 8, 4, 2, 1, 1)  # of the stages, at 224 px and more: exemplars are shrunk so and enlarged again
 GROUP = 1024
 _ORDER_SEED = 20211406
 
@@ -48,16 +45,14 @@ def tables(size: int) -> tuple[Stage, ...]:
     order = np.random.default_rng(_ORDER_SEED).permutation(total)
     places = np.stack(np.divmod(order, size), -1)
     stages, resolved = [], 0
-    for number in range(len(BLURS)):
-        goal = max(1, round(total * 0.5 ** (len(BLURS) - 1 - number)))
+    for number in range(len(SHRINKS)):
+        goal = max(1, round(total * 0.5 ** (len(SHRINKS) - 1 - number)))
         length = max(1, min(GROUP, resolved // 16)) if resolved else min(GROUP, max(1, goal // 8))
-        groups = [
-            (np.arange(start, min(start + length, resolved)), resolved, True) for start in range(0, resolved, length)
-        ]
+        groups = [(np.arange(start, min(start + length, resolved)), resolved) for start in range(0, resolved, length)]
         while resolved < goal:
             new = min(max(1, resolved // 2), goal - resolved)
             groups += [
-                (np.arange(start, min(start + length, resolved + new)), resolved, False)
+                (np.arange(start, min(start + length, resolved + new)), resolved)
                 for start in range(resolved, resolved + new, length)
             ]
             resolved += new
@@ -72,31 +67,44 @@ def _stage(groups, length, order, places, total, tree_of):
     shift = np.zeros((*shape, NEIGHBOURS, 2), np.int16)
     weight = np.zeros((*shape, NEIGHBOURS), np.float32)
     tree, known = None, -1
-    for number, (members, resolved, again) in enumerate(groups):
+    for number, (members, resolved) in enumerate(groups):
         pixels[number, : len(members)] = order[members]
-        count = min(NEIGHBOURS + again, resolved)
-        if count - again < 1:
+        count = min(NEIGHBOURS, resolved)
+        if not count:
             continue
         if known != resolved:
             tree, known = tree_of(places[:resolved]), resolved
         assert tree is not None
-        found = tree.query(places[members], k=np.arange(1, count + 1))[1][:, again:]  # none is its own neighbour
+        # One that is resolved again is its own nearest neighbour, as in the tool: its colour and source count.
+        found = tree.query(places[members], k=np.arange(1, count + 1))[1]
         step = places[found] - places[members][:, None]
         squared = (step**2).sum(-1)
-        row, count = (number, slice(len(members))), count - again
+        row = (number, slice(len(members)))
         neighbours[*row, :count] = order[found]
         shift[*row, :count] = step
-        weight[*row, :count] = np.exp(-squared / squared.mean(1, keepdims=True))
+        weight[*row, :count] = np.exp(-squared / np.maximum(squared.mean(1, keepdims=True), 1e-9))
     return Stage(pixels, neighbours, shift, weight)
 
 
-def blurred(exemplars, sigma):
-    """The exemplars blurred with reflection, in steps of a 1023rd, three channels to a word."""
-    down, along = (features.sampling_matrix(side, (0, side, 1), sigma) for side in exemplars.shape[1:3])
-    precision = jax.lax.Precision.HIGHEST
-    blurred = jnp.einsum("ih,ehwc->eiwc", down, exemplars, precision=precision)
-    blurred = jnp.einsum("jw,eiwc->eijc", along, blurred, precision=precision)
-    steps = jnp.round(jnp.clip(blurred, 0, 1) * 1023).astype(jnp.int32)
+def resampling(length: int, new: int) -> np.ndarray:
+    """`[new, length]`: resizes with a Gaussian of half a pixel of the coarser of the two, cut off at three pixels."""
+    scale = max(length / new, 1.0)
+    centre = (np.arange(new)[:, None] + 0.5) * (length / new)
+    distance = (np.arange(length)[None, :] + 0.5 - centre) / scale
+    weight = np.exp(-2 * distance**2) * (np.abs(distance) <= 3)
+    return weight / weight.sum(1, keepdims=True)
+
+
+def blurred(exemplars, shrink):
+    """The exemplars shrunk and enlarged again, in steps of a 1023rd, three channels to a word."""
+    if shrink > 1:
+        small = [max(1, int(side / shrink)) for side in exemplars.shape[1:3]]
+        sides = zip(exemplars.shape[1:3], small, strict=True)
+        down, along = (jnp.asarray(resampling(new, old) @ resampling(old, new), jnp.float32) for old, new in sides)
+        precision = jax.lax.Precision.HIGHEST
+        exemplars = jnp.einsum("ih,ehwc->eiwc", down, exemplars, precision=precision)
+        exemplars = jnp.einsum("jw,eiwc->eijc", along, exemplars, precision=precision)
+    steps = jnp.round(jnp.clip(exemplars, 0, 1) * 1023).astype(jnp.int32)
     return (steps[..., 0] | (steps[..., 1] << 10) | (steps[..., 2] << 20)).reshape(-1)
 
 
@@ -105,8 +113,8 @@ def synthesize_one(key, exemplars, stages, size):
     count, height, width = exemplars.shape[:3]
     sides = jnp.array([height, width], jnp.int32)
     sources = jnp.zeros((size * size + 1, 3), jnp.int32)
-    for number, (stage, sigma) in enumerate(zip(stages, BLURS, strict=True)):
-        words = blurred(exemplars.astype(jnp.float32), sigma * min(1.0, size / 224))
+    for number, (stage, shrink) in enumerate(zip(stages, SHRINKS, strict=True)):
+        words = blurred(exemplars.astype(jnp.float32), shrink * min(1.0, size / 224))
         stage_key = jax.random.fold_in(key, number)
 
         def resolve(g, sources, stage=stage, words=words, stage_key=stage_key):
@@ -131,8 +139,8 @@ def synthesize_one(key, exemplars, stages, size):
                 row, column = (candidates[1 + k] + sign * step[:, k, None] for k in (0, 1))
                 within = (row >= 0) & (row < sides[0]) & (column >= 0) & (column < sides[1])
                 found = words[jnp.clip((candidates[0] * height + row) * width + column, 0, len(words) - 1)]
-                found = [jnp.where(within, c, 0.0) for c in _channels(found)]  # outside: black and transparent
-                factor = jnp.where(within, 1.0, 2.0)
+                found = [jnp.where(within, c, 0.0) for c in _channels(found)]  # outside: black
+                factor = 1.0
                 for a, b in zip(found, colour, strict=True):
                     factor *= 1.0 + (a - b[:, None]) ** 2
                 return cost + weight[:, j, None] * jnp.log(factor)

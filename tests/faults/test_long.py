@@ -6,8 +6,8 @@
 import pytest
 from faults import runs
 
-from ncl_jax import config as config_lib
 from ncl_jax import checkpoint, train
+from ncl_jax import config as config_lib
 from ncl_jax.benchmark import soak
 
 EPOCHS, STEPS_PER_EPOCH = 20, 8
