@@ -118,3 +118,21 @@ def test_options_run_and_change_the_loss(changes):
     assert float(one["loss"]) != float(two["loss"])
     if "method.symmetric" in changes:
         assert int(state_b.extra["pointer"]) == 64 % 64
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_lowers_for_accelerators(monkeypatch, platform):
+    """With every negative, in bfloat16, and with what is chosen there instead of what suits CPUs."""
+    settings = {"model.dtype": "bfloat16", "negatives": {"patch": {}, "texture": {}, "quilt": {}}}
+    wire = batch(0) | {"source": batch(1)["query"]}
+
+    def convolutions(platform):
+        jax.clear_caches()  # the backend's name is no part of their keys
+        run, current = make(8, **settings)
+        return run.trace(current, wire).lower(lowering_platforms=(platform,)).as_text().count("stablehlo.convolution")
+
+    here = convolutions("cpu")  # where small ones, and those in loops, are matrix products
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    there = convolutions(platform)
+    jax.clear_caches()
+    assert there > here
