@@ -17,7 +17,7 @@ def get_config(variant: str | None = None) -> ConfigDict:
     config.optim = {"learning_rate": 0.06, "per_256": True, "weight_decay": 5e-4}
     if variant in ("byol", "byol_baseline"):
         config.augment = {"recipe": "byol"}
-        config.model.bn_groups = 1
+        config.model["bn_groups"] = 1
         config.method = {"name": "byol", "momentum": 0.99, "hidden_dim": 1024}
         config.negatives = {} if variant == "byol_baseline" else {"patch": {}}
     config.evaluation = {"every_epochs": 10, "train_split": "train", "resize": 96}

@@ -18,8 +18,8 @@ def get_config(variant: str | None = None) -> ConfigDict:
     config.negatives = {} if variant == "baseline" else {variant or "patch": {"alpha": 2.0}}
     config.optim = {"learning_rate": 0.06, "per_256": True, "weight_decay": 5e-4}
     if variant in ("byol", "byol_baseline"):
-        config.augment.recipe = "byol"
-        config.model.bn_groups = 1
+        config.augment["recipe"] = "byol"
+        config.model["bn_groups"] = 1
         config.method = {"name": "byol", "momentum": 0.99, "hidden_dim": 1024}
         config.negatives = {} if variant == "byol_baseline" else {"patch": {}}
     config.evaluation = {"every_epochs": 10, "resize": 64}

@@ -4,6 +4,7 @@ The pieces of a `TrainState` come and go as plain trees: this module knows no me
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -43,9 +44,8 @@ def from_run(
         old = extra["target"]
         weights = old["params"]
         if ema:
-            weights = {
-                name: jax.tree.map(lambda t, p: _unaverage(t, p, ema), weights[name], params[name]) for name in weights
-            }
+            unaverage = partial(_unaverage, ema=ema)
+            weights = {name: jax.tree.map(unaverage, weights[name], params[name]) for name in weights}
         target = {name: _variables(weights[name], old["batch_stats"].get(name, {})) for name in weights}
     trace = optax.tree_utils.tree_get(optimizer, "trace") if optimizer is not None else None
     return Network(
@@ -98,8 +98,9 @@ def to_run(
                 weights[name] = _fit(source["params"], weights[name], f"target.{name}")
                 target_stats[name] = _fit(source.get("batch_stats", {}), target_stats.get(name, {}), f"target.{name}")
         if ema is not None and network.target is not None:
+            share = np.float32(1 - ema)
             weights = {
-                name: jax.tree.map(lambda t, p: t + np.float32(1 - ema) * (p - t), weights[name], new_params[name])
+                name: jax.tree.map(lambda t, p: t + share * (p - t), weights[name], new_params[name])
                 for name in weights
             }
         new_extra["target"] = {**old, "params": weights, "batch_stats": target_stats}

@@ -64,8 +64,8 @@ def check_equal(written: Network, network: Network) -> None:
 
 def _our_forward(network: Network, images: np.ndarray, train: bool) -> dict[str, np.ndarray]:
     # Not jitted: compiling every shape of layer once takes less time than a program of hundreds of layers does.
-    features, updated = network.encoder().apply(dict(network.variables), images, train=train, mutable=["batch_stats"])
-    features = np.asarray(features)
+    applied: Any = network.encoder().apply(dict(network.variables), images, train=train, mutable=["batch_stats"])
+    features, updated = np.asarray(applied[0]), applied[1]
     result = {"features": features}
     if train:
         stats = updated["batch_stats"]["bn1"]
@@ -101,7 +101,7 @@ def _torch_forward(network: Network, tensors: Mapping[str, np.ndarray], x: Any, 
         if key.startswith(network.prefix)
     }
 
-    def leaf(name):
+    def leaf(name) -> Any:
         return state.get(to_style(name))
 
     def pad(x, side, stride, value=0.0):

@@ -16,10 +16,10 @@ from ncl_jax.errors import UserError
 Encode = Callable[[UInt8[Array, "b s s 3"]], Float[Array, "b d"]]
 
 
-def normalize_rows(features: Float[Array, "n d"]) -> Float[Array, "n d"]:
+def normalize_rows(features: Float[Array | np.ndarray, "n d"]) -> Float[Array, "n d"]:
     """Rows of L2 norm 1; a row of zeros stays zeros."""
     norm = jnp.sqrt(jnp.sum(jnp.square(features), axis=-1, keepdims=True))
-    return features / jnp.maximum(norm, 1e-12)
+    return jnp.asarray(features) / jnp.maximum(norm, 1e-12)
 
 
 def extract(

@@ -117,6 +117,11 @@ def flat_negatives(non_semantic: Float[Array, "b m s s 3"]) -> Float[Array, "bm 
     return non_semantic.reshape(-1, *non_semantic.shape[2:])
 
 
+def of_each_query(outputs: Float[Array, "bm d"], queries: Float[Array, "b ..."]) -> Float[Array, "b m d"]:
+    """What encoding `flat_negatives` gave, by the queries that they are negatives of."""
+    return outputs.reshape(len(queries), -1, outputs.shape[-1])
+
+
 def pool(parts: Sequence[Float[Array, "_ *s"]], groups: int) -> Float[Array, "n *s"]:
     """Several batches as one, group by group: batch norm takes its statistics over the same group of all of them."""
     grouped = [part.reshape(groups, -1, *part.shape[1:]) for part in parts]

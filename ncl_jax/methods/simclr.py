@@ -56,7 +56,7 @@ def build(config: config_lib.Config, total_steps: int) -> contract.Method:
         if flat and not shared:
             encoded, stats = encoder.apply(params, stats, flat[0])
             own = [encoded]
-        non_semantic = own[0]["head"].reshape(*images.shape[:2], -1) if own else None
+        non_semantic = contract.of_each_query(own[0]["head"], views["query"]) if own else None
         positive = contract.unpermute(keys["head"], views["key_order"])
         compared = {"query": query["head"], "positive": positive}
         if non_semantic is not None:

@@ -125,5 +125,5 @@ def encode(
             encoded, stats = encoder.apply(params, stats, flat, skip=online_only)
         else:
             encoded, target_stats = encoder.apply(target["params"], target_stats, flat, skip=online_only)
-    non_semantic = encoded["head"].reshape(*images.shape[:2], -1) if encoded is not None else None
+    non_semantic = contract.of_each_query(encoded["head"], views["query"]) if encoded is not None else None
     return Encoded(queries, targets, non_semantic, stats, target_stats)

@@ -1,6 +1,6 @@
 """ResNets as torchvision's (v1.5: a bottleneck's stride is on its 3x3 convolution), with the same layer names."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -88,7 +88,7 @@ class ResNet(nn.Module):
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool) -> Float[Array, "b d"]:
         bottleneck, stages = ARCHITECTURES[self.architecture]
 
-        def pad(side: int) -> str | Sequence[tuple[int, int]]:
+        def pad(side: int) -> Any:
             return "SAME" if self.padding == "same" else [(side // 2, side // 2)] * 2
 
         def conv(channels: int, side: int, stride: int, name: str) -> nn.Conv:

@@ -154,7 +154,7 @@ def shards_of(recipe: Recipe, split: str, folder: str) -> list[Shard]:
         bounds += [start + count * (part + 1) // parts for part in range(parts)]
     name, total = recipe.name.partition("/")[0], len(bounds) - 1
     paths = [os.path.join(folder, f"{name}-{split}.tfrecord-{k:05d}-of-{total:05d}") for k in range(total)]
-    return [Shard(dataset, *bounds[k : k + 2], path) for k, path in enumerate(paths)]
+    return [Shard(dataset, bounds[k], bounds[k + 1], path) for k, path in enumerate(paths)]
 
 
 def _claim(recipe: Recipe, shards: dict[str, list[Shard]], folder: str) -> None:

@@ -149,7 +149,8 @@ def convolve_in_loop(cells: Float[Array, "n i j c"], filters: Float[Array, "3 3 
     wide = jnp.concatenate([cells[:, :, x : x + columns] for x in range(3)], axis=-1)
     filters = filters.reshape(3, 3 * channels, -1)
     highest = jax.lax.Precision.HIGHEST
-    return sum(jnp.matmul(wide[:, y : y + rows], filters[y], precision=highest) for y in range(3))
+    products = [jnp.matmul(wide[:, y : y + rows], filters[y], precision=highest) for y in range(3)]
+    return products[0] + products[1] + products[2]
 
 
 def pack(maps: Float[Array, "p q d"]) -> tuple[Int32[Array, "p q d/4"], Float[Array, " d"]]:
