@@ -24,18 +24,20 @@ CPU = {
 
 
 def get_config(variant: str | None = None) -> dict:
-    symmetric, loss = {"method.symmetric": True}, "symmetric" if variant else "asymmetric"
+    small = variant == "cpu"
+    start = "" if small else "asymmetric + "
     variants = {
-        "baseline": {"label": loss, "overrides": {"negatives": {}}},
-        "patch": {"label": f"{loss} + patch, alpha 2", "overrides": PATCH},
-        "patch_online": {"label": f"{loss} + patch, alpha 2, with gradient", "overrides": PATCH | ONLINE},
+        "baseline": {"label": "no negatives" if small else "asymmetric", "overrides": {"negatives": {}}},
+        "patch": {"label": f"{start}patch, alpha 2", "overrides": PATCH},
+        "patch_online": {"label": f"{start}patch, alpha 2, with gradient", "overrides": PATCH | ONLINE},
     }
-    if variant == "cpu":
+    if small:
         for name, kinds in {"texture": ("texture",), "quilt": ("quilt",), "both": ("patch", "texture")}.items():
-            label = f"{loss} + {' + '.join(kinds)}, alpha 2, with gradient"
+            label = f"{' + '.join(kinds)}, alpha 2, with gradient"
             overrides = {"negatives": {kind: {"alpha": 2.0} for kind in kinds}} | ONLINE
             variants[f"{name}_online"] = {"label": label, "overrides": overrides}
     else:
+        symmetric = {"method.symmetric": True}
         variants |= {
             "symmetric": {"label": "symmetric", "overrides": {"negatives": {}} | symmetric, "against": "symmetric"},
             "symmetric_patch": {
@@ -45,9 +47,9 @@ def get_config(variant: str | None = None) -> dict:
             },
         }
     return {
-        "title": f"MoCo-v2 and negatives on {'a fifth of ' if variant else ''}CIFAR-10",
-        "base": "configs/demo.py" if variant else "configs/cifar10.py",
-        "overrides": CPU if variant else {"data.cache": "device", "evaluation.sets": SETS},
+        "title": f"MoCo-v2 and negatives on {'a fifth of ' if small else ''}CIFAR-10",
+        "base": "configs/demo.py" if small else "configs/cifar10.py",
+        "overrides": CPU if small else {"data.cache": "device", "evaluation.sets": SETS},
         "variants": variants,
         "baseline": "baseline",
         "seeds": (0, 1, 2),
