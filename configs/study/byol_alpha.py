@@ -25,7 +25,7 @@ def get_config(variant: str | None = None) -> dict:
     return {
         "title": f"BYOL's alpha on {'CIFAR-10' if variant == 'cifar10' else 'shapes_textures'}",
         "base": "configs/demo.py:byol",
-        "evaluate": "" if variant == "cifar10" else "configs/eval/demo_study.py",
+        "evaluate": "" if variant == "cifar10" else "configs/eval/shapes_textures.py:study",
         "overrides": overrides,
         "variants": {
             f"alpha{alpha:g}": {"label": f"alpha {alpha:g}", "overrides": {"negatives.patch.alpha": alpha}}

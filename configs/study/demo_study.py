@@ -18,7 +18,7 @@ def get_config(variant: str | None = None) -> dict:
         "title": f"Negatives on shapes_textures, {'MoCo-v2' if moco else 'SimCLR'}",
         "about": "Pictures whose class is both a shape and a texture; cue conflict tells which of them it learnt.",
         "base": "configs/demo.py" if moco else "configs/demo.py:simclr",
-        "evaluate": "configs/eval/demo_study.py",
+        "evaluate": "configs/eval/shapes_textures.py:study",
         "overrides": {
             "epochs": 10,
             "batch": 64,  # learns more in as many epochs than the demo's 128

@@ -17,7 +17,7 @@ def get_config(variant: str | None = None) -> dict:
     return {
         "title": "Methods with and without patch negatives, on shapes_textures",
         "base": "configs/demo.py",
-        "evaluate": "configs/eval/demo_study.py",
+        "evaluate": "configs/eval/shapes_textures.py:study",
         "overrides": {"epochs": 12, "batch": 64, "optim.learning_rate": 0.15, "evaluation.every_epochs": 6},
         "variants": variants,
         "baseline": "baseline",

@@ -89,7 +89,7 @@ def get_config(variant: str | None = None) -> dict:
     return {
         "title": f"What governs the effect of negatives: {variant or 'all axes'}",
         "base": "configs/demo.py",
-        "evaluate": "configs/eval/demo_study.py",
+        "evaluate": "configs/eval/shapes_textures.py:study",
         "overrides": {
             "epochs": 12,
             "batch": 64,  # learns more in as many epochs than the demo's 128
