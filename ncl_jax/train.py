@@ -5,7 +5,7 @@ import dataclasses
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +41,19 @@ def pretrain(config: Config, folder: str, *, profile: bool = False) -> dict[str,
         return protocol.evaluate_run(encoder, run_dir, finished)
 
 
-def prepare(config: Config) -> tuple[Mesh, datasets.Dataset, protocol.Encoder]:
-    """Open all that a run reads and check that it fits, before any compute; UserError where it does not."""
+def prepare(
+    config: Config, *, say: Callable[[str], None] | None = None
+) -> tuple[Mesh, datasets.Dataset, protocol.Encoder]:
+    """Open all that a run reads and check that it fits, before any compute; UserError where it does not.
+
+    `say` is told of test sets that are not there; without it they are printed.
+    """
     mesh = parallel.data_mesh()
     parallel.check_batch(config.batch, mesh, config.optim.accumulate)
     data = stream.open_train(config).need_batch(config.batch)
     feed.check(config, data, mesh)
     encoder = protocol.Encoder(config, mesh)
-    protocol.check(protocol.Subject(encoder, {}, say=protocol.speaker()))
+    protocol.check(protocol.Subject(encoder, {}, say=say or protocol.speaker()))
     return mesh, data, encoder
 
 

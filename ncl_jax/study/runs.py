@@ -22,6 +22,7 @@ from ncl_jax import train, workdir
 from ncl_jax.benchmark import machine
 from ncl_jax.config import Config
 from ncl_jax.errors import UserError
+from ncl_jax.evaluation import protocol
 from ncl_jax.study.plan import Plan
 
 RECORD = "run.json"  # in a run's folder: how it went
@@ -62,7 +63,7 @@ def check(plan: Plan, root: Path, only: tuple[str, ...] = ()) -> None:
     unknown = next((name for name in only if name not in plan.configs), None)
     if unknown is not None:
         raise UserError(f"--only={unknown}: is no variant; one of {', '.join(plan.configs)}")
-    looked_at = []
+    looked_at, lines = [], []  # variants differ in what they train with: of a set that they all miss one line is enough
     for variant, seed in plan.runs(only):
         config = plan.config(variant, seed)
         folder = folder_of(root, variant, seed)
@@ -80,9 +81,12 @@ def check(plan: Plan, root: Path, only: tuple[str, ...] = ()) -> None:
             inputs = [inputs[key] for key in ("data", "evaluation", "batch", "optim", "negatives")]
             if inputs not in looked_at and not is_finished(folder, config):
                 looked_at.append(inputs)
-                train.prepare(config)
+                train.prepare(config, say=lines.append)
         except UserError as error:
             raise UserError(f"variant {variant}: {error}") from error
+    tell = protocol.speaker()
+    for line in dict.fromkeys(lines):
+        tell(line)
 
 
 def carry_out(

@@ -29,6 +29,7 @@ from ncl_jax.textures.build_examples import Recipe
 VERSION = "1.0.0"  # another one whenever a texture changes
 SHARD = 1280  # images: the most of one file; a file of the source is cut into equal parts up to this
 SHOW_EVERY = 2.0  # seconds: the progress
+NAMED = 5  # images that do not decode
 SAMPLE = 8  # textures that are measured and shown
 
 
@@ -202,17 +203,21 @@ def _write(recipe: Recipe, shards: list[Shard], process: int) -> None:
     bar = metrics.Progress(total, done, unit="image")
     if done:
         bar.say(f"{done} of {total} images are there already")
-    unread, first, began, shown = 0, done, 0.0, 0.0
+    unread: list[str] = []
+    first, began, shown = done, 0.0, 0.0
 
     def write(partial, shard):
-        nonlocal done, unread, first, began, shown
+        nonlocal done, first, began, shown
         features = build_examples.features(recipe, shard.dataset)
         with tf.io.TFRecordWriter(partial) as writer:
-            for example in build_examples.examples(recipe, shard.dataset, shard.low, shard.high):
+            made = build_examples.examples(recipe, shard.dataset, shard.low, shard.high)
+            for index, example in enumerate(made, start=shard.low):
                 # (Features are a map: sorted, so that equal records have equal bytes.)
                 record = tf.train.Example.FromString(features.serialize_example(example))
                 writer.write(record.SerializeToString(deterministic=True))
-                done, unread, now = done + 1, unread + (not example["image"]), time.perf_counter()
+                if not example["image"]:
+                    unread.append(shard.dataset.record_name(index))
+                done, now = done + 1, time.perf_counter()
                 if not began:  # now everything is compiled
                     first, began, shown = done, now, now
                 elif now - shown > SHOW_EVERY or done == total:
@@ -225,7 +230,8 @@ def _write(recipe: Recipe, shards: list[Shard], process: int) -> None:
     finally:
         bar.close()
     if unread:
-        bar.say(f"{unread} images of the source do not decode; so do their textures")
+        more = f" and {len(unread) - NAMED} more" if len(unread) > NAMED else ""
+        bar.say(f"does not decode, and its texture will not either: {', '.join(unread[:NAMED])}{more}")
 
 
 def _describe(recipe: Recipe, shards: dict[str, list[Shard]], folder: str) -> None:

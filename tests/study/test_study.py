@@ -48,7 +48,7 @@ def studied(monkeypatch, tmp_path):
 
     faults = {}
     monkeypatch.setattr(train, "pretrain", pretrain)
-    monkeypatch.setattr(train, "prepare", lambda config: None)
+    monkeypatch.setattr(train, "prepare", lambda config, say: say("left out: sketch: is not there"))
     monkeypatch.setattr(page, "write", lambda *_: None)  # takes a second to draw: its own test does
 
     def study(*arguments, config=SMOKE):
@@ -99,6 +99,11 @@ def test_the_summary_by_hand(studied):
     text = (studied.folder / "summary.md").read_text()
     assert "| patch, alpha 2 | 2 | 12.5 ± 0.0 | 61.0 ± 8.5 | 0.305 ± 0.042 |" in text
     assert "sketch: is not there" in text
+
+
+def test_a_missing_set_is_told_once(studied, capsys):
+    studied()
+    assert capsys.readouterr().out.count("left out: sketch: is not there\n") == 1
 
 
 def test_a_run_that_fails_is_shown_and_the_others_go_on(studied, capsys):

@@ -71,6 +71,18 @@ def test_records_labels_and_ids_are_the_sources(data_dir, built):
     assert tf.train.Example.FromString(stored.numpy()).features.feature["id"].int64_list.value == [20]
 
 
+def test_what_does_not_decode_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(build, "NAMED", 1)
+    folder = tmp_path / "photos" / "train" / "a"
+    folder.mkdir(parents=True)
+    for index, content in enumerate((b"no", encoded(picture(0, 40, 40)), b"no")):
+        (folder / f"{index}.jpg").write_bytes(content)
+    source = f"folder:{tmp_path / 'photos'}"
+    build.build(*build.plan(source, splits=("train",), quality="draft", size=32, data_dir=str(tmp_path / "tfds")))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "will not either" in line]
+    assert line.endswith((f"either: {folder / '0.jpg'} and 1 more", f"either: {folder / '2.jpg'} and 1 more"))
+
+
 def test_a_killed_build_goes_on_to_the_same_files(data_dir, built, tmp_path):
     """By SIGKILL, in the middle of a file."""
     script = (
