@@ -23,7 +23,9 @@ def get_config(variant: str | None = None) -> ConfigDict:
     config = ConfigDict()
     config.data = {"name": "imagenet2012", "train_split": "train", "test_split": "validation", "image_size": 224}
     published = {"dataset": "imagenet2012_corrupted"} if variant == "published" else {}
-    texture = "imagenet_texture/imagenet2012"  # made by: ncl-jax textures --dataset=imagenet2012 --quality=faithful
+    texture = (
+        "imagenet_texture/imagenet2012-faithful"  # made by: ncl-jax textures --dataset=imagenet2012 --quality=faithful
+    )
     config.evaluation = {
         "probe": "features" if variant == "fast" else "augmented",
         "resize": 256,

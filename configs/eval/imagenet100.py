@@ -20,7 +20,9 @@ TRANSFER = {
 def get_config(variant: str | None = None) -> ConfigDict:
     config = ConfigDict()
     config.data = {"name": "imagenet100", "train_split": "train", "test_split": "validation", "image_size": 224}
-    texture = "imagenet_texture/imagenet100"  # made by: ncl-jax textures --dataset=imagenet100 --quality=faithful
+    texture = (
+        "imagenet_texture/imagenet100-faithful"  # made by: ncl-jax textures --dataset=imagenet100 --quality=faithful
+    )
     config.evaluation = {
         "probe": "features" if variant == "fast" else "augmented",
         "resize": 256,

@@ -12,7 +12,12 @@ SETS = {
     "stylized": {"kind": "domain", "dataset": "folder:data/stylized_imagenet", "split": "val"},
     "rendition": {"kind": "domain", "dataset": "imagenet_r", "split": "test", "per_class": True},
     "cue_conflict": {"dataset": "geirhos_conflict_stimuli"},
-    "texture": {"kind": "domain", "dataset": "imagenet_texture/imagenet100", "split": "validation", "per_class": True},
+    "texture": {
+        "kind": "domain",
+        "dataset": "imagenet_texture/imagenet100-faithful",
+        "split": "validation",
+        "per_class": True,
+    },
     "edges": {},
     "classes": {},
     "feature_statistics": {},

@@ -1,6 +1,8 @@
 """Folders of images: `PATH/split/label/*.jpg|png`, or `PATH/label/*.jpg|png`, which is one split under any name.
 
 Files are in the order of TFDS's ImageFolder, shuffled by the split's name, so that slices mean the same. Needs no TFDS.
+The classes are the labels of the split `train` where there is one, else those of all splits. Names that begin with a
+dot are passed over.
 """
 
 import os
@@ -37,7 +39,8 @@ def fields(name: str, spec: str) -> dict[str, Any]:
     if any(levels.values()):
         asked = {part.partition("[")[0].strip() for part in spec.split("+")}
         found = {split: _images(split, inside) for split, inside in levels.items() if {split, "all"} & asked}
-        labels = sorted({label.name for inside in levels.values() for label in inside})
+        known = [levels["train"]] if levels.get("train") else levels.values()
+        labels = sorted({label.name for inside in known for label in inside})
         sizes = {split: len(found.get(split, ())) for split in levels}
     else:  # no split level: the folders are the labels
         split = "train" if spec == "all" else spec.partition("[")[0]
@@ -51,6 +54,9 @@ def fields(name: str, spec: str) -> dict[str, Any]:
     parts = splits.parse(name, spec, sizes)
     examples = [example for split, low, high in parts for example in found[split][low:high]]
     place = {label: number for number, label in enumerate(labels)}
+    strange = next((path for label, path in examples if label not in place), None)
+    if strange:
+        raise UserError(f"dataset {name}: {strange}: the split train has no such label")
     return {
         "num_examples": len(examples),
         "num_classes": len(labels),
@@ -82,9 +88,10 @@ def _images(split: str, labels: list[Path]) -> list[tuple[str, str]]:
 
 def _folders(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
-        return sorted(Path(entry.path) for entry in entries if entry.is_dir())
+        return sorted(Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _entries(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
-        return sorted(Path(entry.path) for entry in entries if entry.name.lower().endswith(IMAGES))
+        names = [entry.name for entry in entries if not entry.name.startswith(".")]
+    return [folder / name for name in sorted(names) if name.lower().endswith(IMAGES)]

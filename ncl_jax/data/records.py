@@ -87,6 +87,13 @@ def in_order(dataset: Dataset, low: int, high: int) -> tf.data.Dataset:
         return in_order(dataset, 0, 1).take(0)
     if dataset.paths:
         return tf.data.Dataset.range(low, high).map(plain(lookup(dataset)))
+    if dataset.reader:
+        read = dataset.reader
+        numbers = dict.fromkeys(("label", *dataset.extra_keys), tf.TensorSpec((), tf.int32))
+        return tf.data.Dataset.from_generator(
+            lambda: map(read, range(low, high)),
+            output_signature={"id": tf.TensorSpec((), tf.int64), "image": tf.TensorSpec((), tf.string), **numbers},
+        )
     files = tf.data.Dataset.from_tensor_slices(_columns(_parts(dataset, low, high)))
     return files.flat_map(plain(_read)).map(plain(parse(dataset)))
 

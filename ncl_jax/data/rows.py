@@ -6,11 +6,13 @@ textures. Only TFRecord files need TensorFlow.
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from ncl_jax.data.datasets import Dataset
 from ncl_jax.errors import UserError
@@ -38,9 +40,22 @@ def _lookup(dataset: Dataset) -> Callable[[int], Row]:
         return dataset.reader
     from ncl_jax.data import records
 
+    _need_room(dataset)
     columns = records.read_all(dataclasses.replace(dataset, textures=()))
     held = {key: column.numpy() for key, column in columns.items()}
     return lambda index: {key: column[index] for key, column in held.items()}
+
+
+def _need_room(dataset: Dataset) -> None:
+    """UserError where the records are more than half of the machine's memory."""
+    size = sum(os.path.getsize(path) for path in {chunk.path for chunk in dataset.chunks} if os.path.exists(path))
+    room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    if size > room:
+        raise UserError(
+            f"dataset {dataset.name}[{dataset.split}]: its {size / 2**30:.1f} GiB would be held in memory, of which "
+            f"half is {room / 2**30:.1f} GiB; lower config.data.shuffle_buffer or, where these are the textures of an "
+            "image folder, prepare the images as a TFDS dataset"
+        )
 
 
 def in_order(dataset: Dataset, low: int, high: int, size: int) -> Iterator[list[Callable[[], Row]]]:
@@ -80,6 +95,15 @@ def shuffled(dataset: Dataset, low: int, high: int, seed: np.ndarray, buffer: in
         yield [lambda row=row: row for row in batch]
     if count != (take - skip) * size:
         raise records.damaged(dataset)
+
+
+def first_labels(dataset: Dataset, most: int) -> Int[np.ndarray, " n"]:
+    """The labels of the first `most` records, or of all where there are fewer."""
+    count = min(most, dataset.num_examples)
+    if dataset.folder_labels is not None:
+        return dataset.folder_labels[:count]
+    (batch,) = in_order(dataset, 0, count, count)
+    return np.array([read()["label"] for read in batch])
 
 
 def check_labels(dataset: Dataset, ids: np.ndarray, labels: np.ndarray) -> None:

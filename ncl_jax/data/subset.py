@@ -1,6 +1,7 @@
 """Some records of a dataset, as a dataset."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -18,6 +19,13 @@ def pick(dataset: Dataset, ids: Int[np.ndarray, " k"]) -> Dataset:
     """
     ids = np.asarray(ids)
     split = f"{dataset.split}, {len(ids)} records"
+    if dataset.reader:
+        read = dataset.reader
+
+        def reader(index: int) -> dict[str, Any]:
+            return read(int(ids[index])) | {"id": index}
+
+        return dataclasses.replace(dataset, split=split, num_examples=len(ids), reader=reader)
     if dataset.paths:
         assert dataset.folder_labels is not None
         paths = tuple(dataset.paths[i] for i in ids)
@@ -40,7 +48,7 @@ def pick(dataset: Dataset, ids: Int[np.ndarray, " k"]) -> Dataset:
 
 def check(dataset: Dataset) -> None:
     """UserError where `pick` would take for ever."""
-    if not dataset.paths and dataset.num_examples > MOST:
+    if dataset.chunks and dataset.num_examples > MOST:
         raise UserError(
             f"dataset {dataset.name}[{dataset.split}]: too large for picking a share of its labels; name one that is "
             "smaller already, e.g. TFDS's imagenet2012_subset/1pct"

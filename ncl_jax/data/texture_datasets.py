@@ -62,15 +62,7 @@ def _check_pair(dataset: Dataset, texture: Dataset) -> None:
         raise UserError(f"{whose}: it has {texture.num_examples} records, not {dataset.num_examples}")
     if texture.label_key is None or dataset.label_key is None:
         return
-    ours, theirs = _first_labels(dataset), _first_labels(texture)
+    ours, theirs = (rows.first_labels(each, COMPARED) for each in (dataset, texture))
     if (ours != theirs).any():
         record = int(np.flatnonzero(ours != theirs)[0])
         raise UserError(f"{whose}: record {record} has label {theirs[record]}, not {ours[record]}")
-
-
-def _first_labels(dataset: Dataset) -> np.ndarray:
-    count = min(COMPARED, dataset.num_examples)
-    if dataset.folder_labels is not None:
-        return dataset.folder_labels[:count]
-    (batch,) = rows.in_order(dataset, 0, count, count)
-    return np.array([read()["label"] for read in batch])

@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
+from ncl_jax import parallel
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import lbfgs
 from ncl_jax.evaluation.knn import check_labels
@@ -19,6 +21,7 @@ _PENALTIES = tuple(float(p) for p in np.logspace(-6, 0, 7))  # L2 on the weights
 _STEPS = 200  # L-BFGS iterations at most
 _TOLERANCE = 1e-5  # of the gradient's largest entry
 _CHUNK = 65536  # examples whose scores exist at once
+_SHARED = 2**28  # numbers, 1 GB: features of more are shared by the devices of this process
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,33 +65,44 @@ def fit(
     if len(np.unique(labels)) < 2:
         raise UserError("linear probe: all training images have the same label; it takes at least two classes")
     mean, scale = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
-    x = jnp.asarray((features - mean) / scale, jnp.float32)
-    y = jnp.asarray(labels, jnp.int32)
+    count, width = features.shape
+    devices = jax.local_devices() if features.size > _SHARED else jax.local_devices()[:1]
+    chunks = -(-count // _CHUNK)  # scores of all of ImageNet at once would not fit
+    length = -(-count // chunks // len(devices)) * len(devices)
+    split = NamedSharding(parallel.data_mesh(devices), PartitionSpec(None, parallel.DATA_AXIS))
+
+    def place(rows: np.ndarray) -> jax.Array:
+        """`[n ...]` as `[chunks length ...]`, filled up with zeros, a part of each chunk on each device."""
+        filled = np.zeros((chunks * length, *rows.shape[1:]), rows.dtype)
+        filled[:count] = rows
+        return jax.device_put(filled.reshape(chunks, length, *rows.shape[1:]), split)
+
+    x = place(((features - mean) / scale).astype(np.float32, copy=False))
+    y = place(np.asarray(labels, np.int32))
     penalties = tuple(sorted(penalties, reverse=True))
-    start = jnp.zeros((x.shape[1] + 1, num_classes))
+    start = jnp.zeros((width + 1, num_classes))
     best = 0
     if len(penalties) > 1:
         order = np.random.default_rng(seed).permutation(len(labels))
-        held, kept = order[: len(order) // 5], order[len(order) // 5 :]
+        held, kept = np.split(order, [max(1, len(order) // 5)])
         # Weights of zero leave the held-out examples out: the shapes stay those of the training set.
-        weights = jnp.zeros(len(labels)).at[kept].set(1.0)
-        solutions = _solve(x, y, weights, jnp.asarray(penalties), start, num_classes)
-        held_x, held_y = np.asarray(x[held]), labels[held]
+        weights = np.zeros(count, np.float32)
+        weights[kept] = 1.0
+        solutions = _solve(x, y, place(weights), jnp.asarray(penalties), start, num_classes)
+        held_x, held_y = (features[held] - mean) / scale, labels[held]
         right = [np.mean(np.argmax(held_x @ p[:-1] + p[-1], axis=1) == held_y) for p in np.asarray(solutions)]
         best = int(np.argmax(right))  # among equals the strongest penalty: it leans least on single examples
         start = solutions[best]
-    solution = np.asarray(_solve(x, y, jnp.ones(len(labels)), jnp.asarray([penalties[best]]), start, num_classes)[0])
+    ones = place(np.ones(count, np.float32))
+    solution = np.asarray(_solve(x, y, ones, jnp.asarray([penalties[best]]), start, num_classes)[0])
     return Probe(solution[:-1], solution[-1], mean, scale, penalties[best])
 
 
 @partial(jax.jit, static_argnames="num_classes")
 def _solve(x, y, weights, penalties, start, num_classes):
-    """Parameters `[p d+1 c]` (kernel, then bias), one problem for each of the falling penalties."""
+    """Parameters `[p d+1 c]` (kernel, then bias), one problem for each of the falling penalties; of examples in chunks
+    `[n m d]`, `[n m]`, `[n m]`."""
     weights = weights / jnp.sum(weights)
-    chunks = -(-len(x) // _CHUNK)
-    fill = chunks * _CHUNK - len(x) if chunks > 1 else 0  # scores of all of ImageNet at once would not fit
-    x, y, weights = (jnp.pad(a, ((0, fill), *((0, 0),) * (a.ndim - 1))).reshape(chunks, -1, *a.shape[1:])
-                     for a in (x, y, weights))  # fmt: skip
 
     def solve_next(flat, penalty):
         def value_and_grad(flat):
@@ -133,8 +147,8 @@ def fit_augmented(
     (random resized crops, uint8) and `label` on the devices; `encode` flips them at random and returns features.
     """
     total = epochs * steps_per_epoch
-    drops = {steps_per_epoch * epoch: 0.1 for epoch in (epochs // 2, epochs * 2 // 3, epochs * 5 // 6)}
-    optimizer = optax.sgd(optax.piecewise_constant_schedule(learning_rate, drops), momentum=0.9)
+    drops = jnp.array([total * part // 6 for part in (3, 4, 5)])
+    optimizer = optax.sgd(lambda step: learning_rate * 0.1 ** jnp.sum(step >= drops), momentum=0.9)
 
     @jax.jit
     def step(params, state, features, labels):

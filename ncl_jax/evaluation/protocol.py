@@ -10,13 +10,15 @@ from jax.sharding import Mesh
 
 from ncl_jax import checkpoint, convert, methods, optim, parallel, state, workdir
 from ncl_jax.config import Config
-from ncl_jax.data import datasets
+from ncl_jax.data import datasets, rows
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import curves, knn, report, sets
 from ncl_jax.evaluation.rows import Measure
 from ncl_jax.evaluation.subject import Encoder, Subject
 
 __all__ = ["Encoder", "Subject", "check", "evaluate", "evaluate_run", "evaluate_torch", "evaluate_workdir", "online"]
+
+LOOKED_AT = 64  # labels
 
 
 def variables_of(current: state.TrainState, mesh: Mesh) -> dict[str, Any]:
@@ -31,7 +33,11 @@ def check(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:
     Returns the test sets that are there, and why each of the others is not. Raises UserError where in-domain images
     are missing or have no labels.
     """
-    datasets.need_other_images(subject.train_set, subject.open())
+    test = subject.open()
+    datasets.need_other_images(subject.train_set, test)
+    for dataset in (subject.train_set, test):
+        if (rows.first_labels(dataset, LOOKED_AT) < 0).any():
+            raise UserError(f"dataset {dataset.name}[{dataset.split}]: has images without a label; name another split")
     settings = subject.config.evaluation
     knn.check_k(settings.knn_k, subject.train_set.num_examples)
     there, missing = sets.available(subject, settings.sets)

@@ -73,13 +73,16 @@ class Subject:
         dataset = datasets.open_dataset(name or data.name, split or data.test_split, data_dir=data.data_dir)
         return dataset.need_labels() if labels else dataset
 
-    def batches(self, dataset: datasets.Dataset) -> Iterator[dict[str, np.ndarray]]:
-        """This process's part of every image once, in order: `stream.eval_batches`."""
+    def batches(self, dataset: datasets.Dataset, *, whole: bool = False) -> Iterator[dict[str, np.ndarray]]:
+        """This process's part of every image once, in order: `stream.eval_batches`.
+
+        `whole`: for stimuli that fill their images, as published sets of squares do: the shorter side goes to the
+        image size and not to `evaluation.resize`, which would enlarge them and cut their border off.
+        """
+        size = self.config.data.image_size
+        fits = whole or dataset.image_shape == (size, size)
         return stream.eval_batches(
-            dataset,
-            batch=self.encoder.batch,
-            size=self.config.data.image_size,
-            resize=self.config.evaluation.resize,
+            dataset, batch=self.encoder.batch, size=size, resize=size if fits else self.config.evaluation.resize
         )
 
     def images(self, dataset: datasets.Dataset, count: int) -> UInt8[np.ndarray, "n s s 3"]:
@@ -96,12 +99,13 @@ class Subject:
             raise UserError(f"dataset {dataset.name}[{dataset.split}]: none of its images decodes")
         return np.stack(found[:count])
 
-    def features(self, dataset: datasets.Dataset, change: Change | None = None) -> Features:
+    def features(self, dataset: datasets.Dataset, change: Change | None = None, *, whole: bool = False) -> Features:
         """`features` float32 [n d], `label` and other integer fields [n] of every image, on every process.
 
-        `change(images, ids) -> images` draws this process's images anew before they are encoded.
+        `change(images, ids) -> images` draws this process's images anew before they are encoded; `whole`: as of
+        `batches`.
         """
-        batches = self.batches(dataset)
+        batches = self.batches(dataset, whole=whole)
         if change:
             batches = ({**batch, "image": change(batch["image"], batch["id"])} for batch in batches)
         return features.extract(

@@ -135,13 +135,14 @@ def build(recipe: Recipe, splits: Sequence[str], *, process: tuple[int, int] = (
     shards = {split: shards_of(recipe, split, folder) for split in splits}
     try:
         tf.io.gfile.makedirs(folder)
-        _claim(recipe, shards, folder)
+        known = _claim(recipe, shards, folder)
         _write(recipe, [s for part in shards.values() for s in part][process[0] :: process[1]], process[0])
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"{folder}: cannot be written: {str(error).splitlines()[0]}") from error
     complete = all(shard.done for part in shards.values() for shard in part)
     if complete:
-        _describe(recipe, shards, folder)
+        parts = {split: shards.get(split) or shards_of(recipe, split, folder) for split in known}
+        _describe(recipe, {split: part for split, part in parts.items() if all(s.done for s in part)}, folder)
     return folder, complete
 
 
@@ -158,26 +159,32 @@ def shards_of(recipe: Recipe, split: str, folder: str) -> list[Shard]:
     return [Shard(dataset, bounds[k], bounds[k + 1], path) for k, path in enumerate(paths)]
 
 
-def _claim(recipe: Recipe, shards: dict[str, list[Shard]], folder: str) -> None:
-    """Note what this folder is built of, or see that it is the same."""
+def _claim(recipe: Recipe, shards: dict[str, list[Shard]], folder: str) -> list[str]:
+    """Note what this folder is built of, or see that it is the same; splits may be added. Returns all of its splits."""
     ours = {key: value for key, value in dataclasses.asdict(recipe).items() if key not in ("source", "data_dir")}
-    ours["splits"] = {split: _fingerprint(part[0].dataset) for split, part in shards.items()}
+    splits = {split: _fingerprint(part[0].dataset) for split, part in shards.items()}
     path = os.path.join(folder, "recipe.json")
     if tf.io.gfile.exists(path):
         with tf.io.gfile.GFile(path) as file:
             theirs = json.loads(file.read())
-        changes = [f"{k} {theirs.get(k)} is now {ours[k]}" for k in ours if ours[k] != theirs.get(k)]
+        known = theirs["splits"]
+        changes = [f"{key} {theirs.get(key)} is now {value}" for key, value in ours.items() if value != theirs.get(key)]
+        changes += [f"{split} {known[split]} is now {mark}" for split, mark in splits.items()
+                    if known.get(split, mark) != mark]  # fmt: skip
         if changes:
             raise UserError(
                 f"{folder}: holds another build ({'; '.join(changes)}); remove it or give another --data_dir"
             )
-        return
+        if splits.keys() <= known.keys():
+            return list(known)
+        splits = known | splits
 
     def write(partial):
         with tf.io.gfile.GFile(partial, "w") as file:
-            file.write(json.dumps(ours, indent=1) + "\n")
+            file.write(json.dumps(ours | {"splits": splits}, indent=1) + "\n")
 
     _put(path, write, os.getpid())
+    return list(splits)
 
 
 def _fingerprint(dataset: datasets.Dataset) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from builders import Imagenet2012, Unlabelled, encoded, picture
 
-from ncl_jax.data import folders, imagenet100, prepared, shapes_textures
+from ncl_jax.data import folders, imagenet100, prepared, rows, shapes_textures
 from ncl_jax.data.datasets import open_dataset, split_names
 from ncl_jax.errors import UserError
 
@@ -89,6 +89,26 @@ def test_refusals(data_dir, folder, tmp_path):
     assert "px8 to px1024" in refusal("shapes_textures/32", "train", data_dir=data_dir)
     assert "3.0.0" in refusal("shapes_textures:3.0.0", "train", data_dir=data_dir)
     assert "has no configs" in refusal("imagenet100/small", "train", data_dir=data_dir)
+
+
+def test_what_is_beside_the_labels_is_no_class(tmp_path):
+    (tmp_path / "train").mkdir()
+    flat(tmp_path / "train")
+    for path in ("train/.ipynb_checkpoints/a.jpg", "train/cat/._0.jpg", "test/images/a.jpg"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(encoded(picture(0)))
+    data = open_dataset(f"folder:{tmp_path}", "train")
+    assert (data.class_names, data.num_examples) == (("cat", "dog"), 10)
+    assert "test/images/a.jpg: the split train has no such label" in refusal(f"folder:{tmp_path}", "test")
+
+
+def test_what_does_not_fit_the_memory_is_not_held(data_dir, monkeypatch):
+    known = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2}
+    monkeypatch.setattr(os, "sysconf", known.get)
+    with pytest.raises(
+        UserError, match=r"jpegs\[train\]: its 0.0 GiB would be held in memory, of which half is 0.0 GiB"
+    ):
+        rows.lookup(open_dataset("jpegs", "train", data_dir=data_dir))
 
 
 def test_missing_file_is_named(tmp_path):

@@ -1,9 +1,11 @@
 """Weighted kNN against scikit-learn."""
 
+import jax
 import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
+from ncl_jax import parallel
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import knn
 
@@ -45,6 +47,24 @@ def test_does_not_depend_on_the_cut(monkeypatch):
     monkeypatch.setattr(knn, "_SCORES", 300 * 7)
     np.testing.assert_allclose(knn.predict(x, y, queries, num_classes=7, k=30), whole, atol=1e-6)
     np.testing.assert_allclose(whole.sum(axis=1), 1.0, rtol=1e-5)
+
+
+def test_does_not_depend_on_the_devices():
+    x, y = blobs(301, 0)
+    x[200:] = x[100:201]  # equals, which lie on different devices
+    queries, _ = blobs(50, 1)
+    one, eight = (
+        knn.predict(x, y, queries, num_classes=7, k=60, mesh=parallel.data_mesh(jax.devices()[:count]))
+        for count in (1, 8)
+    )
+    np.testing.assert_allclose(eight, one, atol=1e-6)
+
+
+def test_images_without_a_label_are_refused():
+    x, y = blobs(30, 0)
+    test = {"features": x, "label": np.where(np.arange(30) == 3, -1, y)}
+    with pytest.raises(UserError, match="labels from -1 to 6: expected 0 to 6; is the dataset labelled"):
+        knn.accuracy({"features": x, "label": y}, test, num_classes=7, k=3, temperature=0.1)
 
 
 def test_small_temperature_does_not_overflow():

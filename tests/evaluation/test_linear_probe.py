@@ -58,11 +58,12 @@ def test_penalty_is_chosen_on_examples_held_out():
     np.testing.assert_array_equal(probe.kernel, again.kernel)
 
 
-def test_solution_does_not_depend_on_the_chunks(monkeypatch):
+@pytest.mark.parametrize(("chunk", "shared"), [(400, 2**28), (401, 0)])
+def test_solution_does_not_depend_on_chunks_and_devices(monkeypatch, chunk, shared):
     x, y = TRAIN
     whole = linear_probe.fit(x, y, num_classes=10, penalties=(1e-2,)).predict(TEST[0])
-    monkeypatch.setattr(linear_probe, "_CHUNK", 400)
-    jax.clear_caches()
+    monkeypatch.setattr(linear_probe, "_CHUNK", chunk)
+    monkeypatch.setattr(linear_probe, "_SHARED", shared)
     np.testing.assert_allclose(
         linear_probe.fit(x, y, num_classes=10, penalties=(1e-2,)).predict(TEST[0]), whole, atol=1e-3
     )

@@ -9,7 +9,7 @@ from builders import Jpegs
 from builders_imagenet import GeirhosConflictStimuli, Imagenet2012Real, real_labels
 
 from ncl_jax import config, parallel
-from ncl_jax.data import datasets, prepared, stream, subset
+from ncl_jax.data import datasets, prepared, rows, stream, subset
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import protocol, report, sets
 
@@ -148,6 +148,20 @@ def test_a_share_of_prepared_records(drawn):
     np.testing.assert_array_equal(images(part), images(whole)[ids])
 
 
+def test_a_share_of_records_that_are_read_by_their_index(make_subject, drawn, tmp_path):
+    Jpegs(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
+    data = {"name": "jpegs", "train_split": "train", "test_split": "train[:20]", "data_dir": str(tmp_path)}
+    subject = make_subject({"half": {"kind": "finetune", "share": 0.5, "epochs": 1, "batch": 16}}, data=data)
+    whole = datasets.open_dataset("jpegs", "train", data_dir=tmp_path)
+    part = subset.pick(whole, np.array([3, 10, 11]))
+    assert [part.reader(i) for i in range(3)] == [whole.reader(k) | {"id": i} for i, k in enumerate((3, 10, 11))]
+    there, missing = protocol.check(subject)
+    assert not missing
+    found, failed = sets.run(subject, there)
+    assert not failed
+    assert found["half"]["train_images"] == 30
+
+
 def test_real_labels_of_tfds_and_of_the_published_file(make_subject, drawn, tmp_path):
     prepared.prepare(lambda: Imagenet2012Real(data_dir=str(drawn / "tfds")))
     published = tmp_path / "real.json"
@@ -191,6 +205,44 @@ def test_published_corruptions_as_a_folder(make_subject, drawn):
     assert not missing
     found, _ = sets.run(subject, there)
     assert found["stored"]["mean"] == pytest.approx(subject.linear())
+
+
+def test_published_images_are_taken_whole(make_subject, drawn, monkeypatch):
+    near, far = (make_subject({}, resize=resize) for resize in (32, 48))
+    dataset = near.open(f"folder:{drawn}/cue", "train")
+    want = near.features(dataset)["features"]
+    np.testing.assert_array_equal(far.features(dataset, whole=True)["features"], want)
+    assert np.abs(far.features(dataset)["features"] - want).max() > 0.01
+
+    features, wholes = protocol.Subject.features, {}
+
+    def recorded(self, dataset, change=None, *, whole=False):
+        wholes[dataset.name.rpartition("/")[2]] = whole
+        return features(self, dataset, change, whole=whole)
+
+    monkeypatch.setattr(protocol.Subject, "features", recorded)
+    chosen = {
+        "cue": {"kind": "cue_conflict", "dataset": f"folder:{drawn}/cue"},
+        "categories": {"dataset": f"folder:{drawn}/categories"},
+        "sketch": {"kind": "domain", "dataset": f"folder:{drawn}/sketch"},
+    }
+    subject = make_subject(chosen, resize=48)
+    sets.run(subject, subject.config.evaluation.sets)
+    assert wholes == {"data": False, "cue": True, "categories": True, "sketch": False}
+
+
+def test_what_fails_in_the_middle_costs_its_set_alone(make_subject, drawn, monkeypatch, caplog):
+    monkeypatch.setattr(sets.edges, "run", lambda *_: 1 / 0)
+    results = protocol.evaluate(make_subject({"edges": {}, "few_shot": {"shares": (0.5,)}}))
+    assert set(results["sets"]) == {"few_shot"}
+    assert results["skipped"] == {"edges": "ZeroDivisionError: division by zero"}
+    assert "Traceback" in caplog.text
+
+
+def test_images_without_labels_are_one_line_before_any_compute(make_subject, drawn, monkeypatch):
+    monkeypatch.setattr(rows, "first_labels", lambda dataset, most: np.array([1, -1, 2]))
+    with pytest.raises(UserError, match="has images without a label; name another split"):
+        protocol.check(make_subject({}))
 
 
 def test_a_missing_set_is_named_and_the_others_run(make_subject, drawn):

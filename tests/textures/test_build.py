@@ -132,6 +132,25 @@ def test_another_seed_gives_other_textures_beside(data_dir, few):
     assert one != other
 
 
+def test_a_split_can_be_added(data_dir, built, few, tmp_path):
+    (tmp_path / "jpegs").symlink_to(data_dir / "jpegs")
+    for split in ("bad", "train"):
+        folder, complete = build.build(*plan(tmp_path, splits=(split,)))
+        assert complete
+    assert files(folder).keys() == files(built).keys()
+    assert all(files(folder)[name] == data for name, data in files(built).items() if "tfrecord" in name)
+    made = datasets.open_dataset("textures/jpegs-draft", "train+bad", data_dir=tmp_path)
+    assert made.num_examples == 120
+
+
+def test_what_array_record_holds_gets_the_same_textures(data_dir, built, few, tmp_path):
+    Jpegs(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
+    folder, complete = build.build(*plan(tmp_path))
+    assert complete
+    for name, data in files(built).items():
+        assert "tfrecord" not in name or files(folder)[name] == data
+
+
 def test_a_folder_that_holds_another_build_is_refused(data_dir, built, few):
     recipe, splits = plan(data_dir, size=40)
     with pytest.raises(UserError, match=r"holds another build .size 32 is now 40"):

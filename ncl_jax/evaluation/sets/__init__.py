@@ -7,12 +7,16 @@ To add one, write a module with
 * `run(subject, settings) -> dict` of what goes to `results.json`: numbers, shares and accuracies in [0, 1];
 * `ROWS`: which of these numbers stand in tables and TensorBoard, under which title;
 
-and list it here. A set that raises UserError, in either, is named and left out; it never stops the others.
+and list it here. A set that raises UserError, in either, is named and left out; it never stops the others. Nor does
+one that fails otherwise while it runs: that is shown with its traceback.
 """
 
+import logging
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
+
+import jax
 
 from ncl_jax import config
 from ncl_jax.errors import UserError
@@ -36,6 +40,8 @@ from ncl_jax.evaluation.sets import (
 )
 
 __all__ = ["REGISTRY", "available", "run"]
+
+log = logging.getLogger(__name__)
 
 REGISTRY: dict[str, ModuleType] = {
     "domain": domain,
@@ -87,7 +93,12 @@ def run(subject: Any, chosen: Mapping[str, Any]) -> tuple[dict[str, dict[str, An
         subject.say(f"evaluating {name}")
         try:
             results[name] = {"kind": kind_of(settings), **_module(settings).run(subject, settings)}
-        except UserError as error:  # after hours of others: these must not be lost
+        except Exception as error:  # after hours of others: these must not be lost
+            if not isinstance(error, UserError):
+                if jax.process_count() > 1:  # the other processes are in the middle of this set
+                    raise
+                log.exception("%s", name)
+                error = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             failed[name] = str(error)
             subject.say(f"left out: {name}: {error}")
     return results, failed

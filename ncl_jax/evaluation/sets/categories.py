@@ -2,7 +2,7 @@
 
 A folder of `split/category/*`, or any dataset whose classes are named after the categories. The probe's class
 probabilities are averaged within each category (Geirhos et al. 2019); images of categories that the probe has learnt
-no class of are left out.
+no class of are left out. The shorter side goes to the image size, so that published stimuli stay as they are.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ncl_jax.errors import UserError
-from ncl_jax.evaluation import class_accuracy, robustness, shape_bias
+from ncl_jax.evaluation import class_accuracy, knn, robustness, shape_bias
 from ncl_jax.evaluation.rows import Row
 
 ROWS = (Row("top1", "{name}"),)
@@ -32,7 +32,8 @@ def check(subject: Any, settings: Settings) -> None:
 
 def run(subject: Any, settings: Settings) -> dict[str, Any]:
     dataset = subject.open(settings.dataset, settings.split)
-    found = subject.features(dataset)
+    found = subject.features(dataset, whole=True)
+    knn.check_labels(found["label"], len(dataset.class_names))
     probabilities, names = shape_bias.category_probabilities(
         subject.probe.predict(found["features"]), subject.train_set.class_names
     )

@@ -1,4 +1,7 @@
-"""ImageNet-C: 15 (and 4 more) corruptions in 5 severities, computed from the test split or read as published."""
+"""ImageNet-C: 15 (and 4 more) corruptions in 5 severities, computed from the test split or read as published.
+
+A published set has been cropped already: its images are taken whole.
+"""
 
 import dataclasses
 import functools
@@ -77,4 +80,4 @@ def _open(subject: Any, settings: Settings, name: str, severity: int) -> Any:
 
 def _stored(subject: Any, settings: Settings, name: str, severity: int) -> float:
     dataset = _open(subject, settings, name, severity)
-    return domain.score(subject, dataset, subject.features(dataset))["top1"]
+    return domain.score(subject, dataset, subject.features(dataset, whole=True))["top1"]

@@ -2,7 +2,8 @@
 
 Either a split of the in-domain dataset with the labels `shape` and `texture` (`shapes_textures`), or images of the 16
 entry-level categories: TFDS's `geirhos_conflict_stimuli`, or a folder of `shape/shapeN-textureM.jpg`. There an
-image counts where the probe has learnt classes of both categories.
+image counts where the probe has learnt classes of both categories. The shorter side goes to the image size, so that
+published stimuli stay as they are.
 """
 
 import dataclasses
@@ -47,7 +48,7 @@ def check(subject: Any, settings: Settings) -> None:
 
 def run(subject: Any, settings: Settings) -> dict[str, Any]:
     dataset = subject.open(settings.dataset, settings.part)
-    found = subject.features(dataset)
+    found = subject.features(dataset, whole=bool(settings.dataset))
     probabilities = subject.probe.predict(found["features"])
     if settings.dataset:
         probabilities, names = shape_bias.category_probabilities(probabilities, subject.train_set.class_names)

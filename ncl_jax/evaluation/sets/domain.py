@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ncl_jax.errors import UserError
-from ncl_jax.evaluation import class_accuracy, imagenet_classes, robustness
+from ncl_jax.evaluation import class_accuracy, imagenet_classes, knn, robustness
 from ncl_jax.evaluation.rows import Row
 
 ROWS = (
@@ -39,6 +39,7 @@ def score(subject: Any, dataset: Any, found: Any, *, per_class: bool = False) ->
     """The probe's accuracy on the features `found` of a set, and how many classes and images it counts."""
     columns = _columns(subject, dataset)
     probabilities, labels = subject.probe.predict(found["features"]), found["label"]
+    knn.check_labels(labels, len(columns))
     columns = np.where(np.isin(np.arange(len(columns)), labels), columns, -1)  # a list can name more than there is
     scores = robustness.subset_accuracy(probabilities, labels, columns)
     result: dict[str, Any] = {"top1": scores["unmasked"], "classes": scores["classes"], "images": scores["images"]}

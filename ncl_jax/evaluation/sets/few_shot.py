@@ -15,7 +15,7 @@ ROWS = (
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    shares: tuple[float, ...] = option((0.01, 0.1), above=0.0, high=1.0)
+    shares: tuple[float, ...] = option((0.01, 0.1), above=0.0, high=1.0)  # tables show these two
     draws: int = option(3, low=1)
 
 
