@@ -65,7 +65,7 @@ class Optim:
     name: str = option("sgd", choices=("sgd", "lars", "adamw"))
     learning_rate: float = option(0.03, above=0.0)
     per_256: bool = False  # learning_rate is per 256 images: multiply it by batch / 256
-    momentum: float = option(0.9, low=0.0, high=1.0)
+    momentum: float = option(0.9, low=0.0, below=1.0)
     weight_decay: float = option(1e-4, low=0.0)
     decay_all: bool = True  # False: no decay (and no LARS adaptation) on biases and batch norm
     warmup_epochs: float = option(0.0, low=0.0)
@@ -245,6 +245,15 @@ def _check_pairs(config: Config) -> None:
     if config.optim.warmup_epochs >= config.epochs:
         raise UserError(
             f"config.optim.warmup_epochs = {config.optim.warmup_epochs}: not below config.epochs = {config.epochs}"
+        )
+    if config.alpha_warmup_epochs > config.epochs:
+        raise UserError(
+            f"config.alpha_warmup_epochs = {config.alpha_warmup_epochs}: is above config.epochs = {config.epochs}"
+        )
+    if config.checkpoint.keep_every_epochs % config.checkpoint.every_epochs:
+        raise UserError(
+            f"config.checkpoint.keep_every_epochs = {config.checkpoint.keep_every_epochs}: is no multiple of "
+            f"config.checkpoint.every_epochs = {config.checkpoint.every_epochs}, when there is something to keep"
         )
     for settings in (config.method, *config.negatives.values()):
         if hasattr(settings, "check"):

@@ -1,9 +1,11 @@
 """How training steps get their data: batch after batch from the stream, or many steps a call from the devices."""
 
 import contextlib
+import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import jax
 from jax import Array
 from jax.sharding import Mesh
 
@@ -13,6 +15,8 @@ from ncl_jax.augment.views import recipe
 from ncl_jax.config import Config
 from ncl_jax.data import device_cache, fill_cache, prefetch, stream
 from ncl_jax.data.datasets import Dataset
+from ncl_jax.errors import UserError
+from ncl_jax.methods import moco
 from ncl_jax.state import TrainState
 
 Position = Mapping[str, int]
@@ -36,7 +40,9 @@ class Feed(Protocol):
 
 
 def check(config: Config, dataset: Dataset, mesh: Mesh) -> None:
-    """UserError where the config asks for what the devices cannot hold or a cache cannot give. Reads nothing."""
+    """UserError where the config asks for what the devices cannot hold, a cache cannot give, or where keys could not be
+    shuffled. Reads nothing."""
+    _check_shuffle(config, jax.process_count())
     if config.data.cache == "device":
         _sampler(config, dataset)
         device_cache.check_fits(dataset.num_examples, _cache_side(config, dataset), mesh)
@@ -83,6 +89,21 @@ class _Streamed:
         batch, self.position = next(self._batches)
         state, metrics = self._step(state, batch)
         return state, metrics, 1
+
+
+def _check_shuffle(config: Config, processes: int) -> None:
+    """UserError where MoCo's batch norm would give its positives away (He et al. 2020, 3.3: shuffling BN).
+
+    Keys are shuffled among the images of a process, or of a part of the batch. If that is one group of batch norm, its
+    keys are normalised with the very images that their queries are.
+    """
+    blocks = math.lcm(1 if config.data.cache == "device" else processes, config.optim.accumulate)
+    if 1 < config.model.bn_groups <= blocks and isinstance(config.method, moco.Settings):
+        raise UserError(
+            f"config.model.bn_groups = {config.model.bn_groups}: keys are shuffled inside {blocks} blocks of the batch "
+            f"(of {processes} processes and config.optim.accumulate = {config.optim.accumulate}), each of which needs "
+            f"several groups; use {2 * blocks} or more, or 1"
+        )
 
 
 def _cache_side(config: Config, dataset: Dataset) -> int:

@@ -8,18 +8,17 @@ from ncl_jax.config import Config
 
 
 def schedule(config: Config, steps_per_epoch: int) -> optax.Schedule:
-    """step -> learning rate: linear warm-up, then cosine to zero, moving every step or once an epoch."""
+    """step -> learning rate: linear warm-up by steps, then cosine to zero, moving every step or once an epoch."""
     peak, total = config.learning_rate, float(config.epochs)
     warmup = config.optim.warmup_epochs
 
     def learning_rate(step: jax.typing.ArrayLike) -> jax.Array:
-        epoch = jnp.asarray(step) / steps_per_epoch
+        epoch = passed = jnp.asarray(step) / steps_per_epoch
         if config.optim.schedule == "epoch":
             # Small steps before the floor: 3 * (1/3) must count as the third epoch in float32.
             epoch = jnp.floor(epoch + 0.5 / steps_per_epoch)
         cosine = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip((epoch - warmup) / (total - warmup), 0, 1)))
-        ramp = jnp.minimum(epoch / warmup, 1.0) if warmup else 1.0
-        return jnp.where(epoch < warmup, peak * ramp, peak * cosine)
+        return jnp.where(passed < warmup, peak * passed / max(warmup, 1e-9), peak * cosine)
 
     return learning_rate
 

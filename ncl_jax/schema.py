@@ -10,9 +10,10 @@ from typing import Any
 from ncl_jax.errors import UserError
 
 
-def option(default, *, low=None, above=None, high=None, choices=None):
-    """A dataclass field with its range: `low` and `high` are inclusive, `above` is exclusive."""
-    return dataclasses.field(default=default, metadata={"low": low, "above": above, "high": high, "choices": choices})
+def option(default, *, low=None, above=None, high=None, below=None, choices=None):
+    """A dataclass field with its range: `low` and `high` are inclusive, `above` and `below` exclusive."""
+    limits = {"low": low, "above": above, "high": high, "below": below, "choices": choices}
+    return dataclasses.field(default=default, metadata=limits)
 
 
 def section(schema: type, raw: Any, path: str, ready: Mapping[str, Any] | None = None) -> Any:
@@ -62,6 +63,7 @@ def _value(kind: Any, value: Any, limits: Mapping[str, Any], path: str) -> Any:
         ("low", "at least", lambda v, limit: not v >= limit),
         ("above", "above", lambda v, limit: not v > limit),
         ("high", "at most", lambda v, limit: not v <= limit),
+        ("below", "below", lambda v, limit: not v < limit),
     ):
         if limits.get(name) is not None and bad(value, limits[name]):
             raise UserError(f"config.{path} = {value!r}: must be {sign} {limits[name]}")

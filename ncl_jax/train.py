@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
@@ -97,10 +98,11 @@ def _train(
 
         means, timer, in_flight = metrics.Means(), _Timer(), deque()
         pending: tuple[int, Any, dict[str, float]] | None = None
+        calls = 0
         while done < total_steps:
             # One step, or all up to the next line of the log where the data lie on the devices.
             current, scalars, taken = steps.take(current, config.log_every - done % config.log_every)
-            done += taken
+            done, calls = done + taken, calls + 1
             timer.steps += taken
             means.add(scalars)
             in_flight.append(scalars["loss"])
@@ -113,7 +115,7 @@ def _train(
             if pending:
                 _log(pending, report, checkpoints)
                 pending = None
-            stopping = _agree_to_stop(stop, done)
+            stopping = _agree_to_stop(stop, calls)
             epoch_end = done % steps_per_epoch == 0
             epoch = done // steps_per_epoch
             if done % config.log_every == 0 or epoch_end or stopping:
@@ -124,7 +126,7 @@ def _train(
             last = done == total_steps
             evaluating = epoch_end and config.evaluation.every_epochs and epoch % config.evaluation.every_epochs == 0
             saving = stopping or last or (epoch_end and epoch % config.checkpoint.every_epochs == 0)
-            if saving and pending:  # only a state with a finite loss is worth keeping
+            if saving and pending:  # only a state with a finite loss, and finite weights, is worth keeping
                 _log(pending, report, checkpoints)
                 pending = None
             with timer.paused():
@@ -136,6 +138,7 @@ def _train(
                         shown = ", ".join(f"{measure.title} {measure}" for measure in measured)
                         report.bar.say(f"epoch {epoch}: {shown}")
                 if saving:
+                    _check_finite(current, done, checkpoints)
                     checkpoints.save(
                         done, current, {"position": dict(steps.position), "num_classes": num_classes}, wait=stopping
                     )
@@ -151,13 +154,28 @@ def _log(pending: tuple[int, Any, dict[str, float]], report: "_Report | None", c
     done, collection, speed = pending
     scalars = metrics.Means.fetch(collection)
     if not np.isfinite(scalars["loss"]):
-        good = f"step {checkpoints.steps[-1]} in {checkpoints.folder}" if checkpoints.steps else "none"
-        raise UserError(
-            f"the loss is {scalars['loss']} at step {done}; last good checkpoint: {good}; "
-            "lower config.optim.learning_rate or a negative's alpha"
-        )
+        raise _diverged(f"the loss is {scalars['loss']}", done, checkpoints)
     if report:
         report.interval(done, scalars | speed)
+
+
+def _check_finite(current: state.TrainState, done: int, checkpoints: Checkpoints) -> None:
+    """UserError where the last update blew the weights up: its loss was taken before."""
+    square = float(_square(current.params))
+    if not np.isfinite(square):
+        raise _diverged(f"the squared norm of the weights is {square}", done, checkpoints)
+
+
+@jax.jit
+def _square(params: Any) -> jax.Array:
+    return sum((jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(params)), jnp.zeros(()))
+
+
+def _diverged(what: str, done: int, checkpoints: Checkpoints) -> UserError:
+    good = f"step {checkpoints.steps[-1]} in {checkpoints.folder}" if checkpoints.steps else "none"
+    return UserError(
+        f"{what} at step {done}; last good checkpoint: {good}; lower config.optim.learning_rate or a negative's alpha"
+    )
 
 
 class _Report:
@@ -250,8 +268,9 @@ def _sigterm() -> Iterator[list[bool]]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _agree_to_stop(came: list[bool], done: int) -> bool:
-    """All processes stop after the same step."""
+def _agree_to_stop(came: list[bool], calls: int) -> bool:
+    """All processes stop after the same step. `calls` counts by one: the processes agree on a number yet to come, and
+    the steps that one call takes from a cache could pass over it."""
     if jax.process_count() == 1:
         return bool(came)
-    return multihost_utils.reached_preemption_sync_point(done)
+    return multihost_utils.reached_preemption_sync_point(calls)

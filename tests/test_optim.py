@@ -79,3 +79,6 @@ def test_schedules_by_hand():
     np.testing.assert_allclose(
         [float(by_epoch(s)) for s in (0, 9, 10, 19, 20)], [1, 1, *[0.5 + 0.5**1.5] * 2, 0.5], atol=1e-6
     )
+    both = {"learning_rate": 1.0, "schedule": "epoch", "warmup_epochs": 2}
+    warmed = optim.schedule(config_lib.parse({"epochs": 4, "optim": both}), 10)
+    np.testing.assert_allclose([float(warmed(s)) for s in (1, 10, 20, 29, 30)], [0.05, 0.5, 1, 1, 0.5], atol=1e-6)

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from ncl_jax import config as config_lib
-from ncl_jax import main, metrics, parallel, train, workdir
+from ncl_jax import feed, main, metrics, parallel, train, workdir
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import curves, figures, protocol
 
@@ -209,6 +209,22 @@ def test_a_loss_that_is_not_finite_stops_the_run(config, overrides, tmp_path, ca
     message = capsys.readouterr().err
     assert "the loss is nan" in message
     assert "last good checkpoint: none" in message
+
+
+def test_weights_that_the_last_update_blew_up_are_not_kept(config, overrides, tmp_path, capsys):
+    arguments = ["pretrain", f"--config={SMOKE}", f"--workdir={tmp_path}", *flags(overrides), "--config.epochs=1"]
+    arguments += ["--config.data.train_split=train[:32]", "--config.batch=32"]  # one step, whose loss is fine
+    assert main.main([*arguments, "--config.optim.learning_rate=1e30"]) == 1
+    message = capsys.readouterr().err
+    assert "the squared norm of the weights is inf at step 1; last good checkpoint: none" in message
+
+
+def test_keys_that_cannot_be_shuffled_are_refused():
+    raw = {"model": {"bn_groups": 8}, "optim": {"accumulate": 4}}
+    feed._check_shuffle(config_lib.parse(raw), 1)
+    with pytest.raises(UserError, match=r"bn_groups = 8: keys are shuffled inside 8 blocks .* use 16 or more, or 1"):
+        feed._check_shuffle(config_lib.parse(raw), 8)
+    feed._check_shuffle(config_lib.parse(raw | {"data": {"cache": "device"}}), 8)
 
 
 def test_a_workdir_of_another_config_is_refused(finished, overrides, capsys):

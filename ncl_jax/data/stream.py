@@ -37,7 +37,7 @@ def open_train(config: Config) -> Dataset:
     stored = config.negatives.get("texture_dataset")
     if stored is None:
         return dataset
-    return texture_datasets.pair(dataset, stored.names[: stored.num], count=stored.num, data_dir=config.data.data_dir)
+    return texture_datasets.pair(dataset, stored.names, count=stored.num, data_dir=config.data.data_dir)
 
 
 class TrainStream(CropStream):

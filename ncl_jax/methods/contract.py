@@ -70,15 +70,14 @@ class Encoder(NamedTuple):
         stats: Tree,
         parts: Sequence[Float[Array, "_ s s 3"]],
         *,
-        groups: int,
         skip: tuple[str, ...] = (),
     ) -> tuple[list[dict[str, Float[Array, "_ d"]]], Tree]:
-        """`apply` on several batches as one for batch norm of `groups` groups: the outputs of each, the statistics."""
+        """`apply` on several batches as one for batch norm (see `pool`): the outputs of each, the statistics."""
         if len(parts) == 1:
             outputs, stats = self.apply(params, stats, parts[0], skip=skip)
             return [outputs], stats
-        outputs, stats = self.apply(params, stats, pool(parts, groups), skip=skip)
-        split = {name: unpool(output, [len(part) for part in parts], groups) for name, output in outputs.items()}
+        outputs, stats = self.apply(params, stats, pool(parts), skip=skip)
+        split = {name: unpool(output, [len(part) for part in parts]) for name, output in outputs.items()}
         return [{name: pieces[i] for name, pieces in split.items()} for i in range(len(parts))], stats
 
     def _networks(self) -> list[tuple[str, Any]]:
@@ -122,16 +121,19 @@ def of_each_query(outputs: Float[Array, "bm d"], queries: Float[Array, "b ..."])
     return outputs.reshape(len(queries), -1, outputs.shape[-1])
 
 
-def pool(parts: Sequence[Float[Array, "_ *s"]], groups: int) -> Float[Array, "n *s"]:
-    """Several batches as one, group by group: batch norm takes its statistics over the same group of all of them."""
-    grouped = [part.reshape(groups, -1, *part.shape[1:]) for part in parts]
-    return jnp.concatenate(grouped, axis=1).reshape(-1, *parts[0].shape[1:])
+def pool(parts: Sequence[Float[Array, "_ *s"]]) -> Float[Array, "n *s"]:
+    """Several batches as one, image by image of the first (the others have as many rows, or a multiple of them).
+
+    So batch norm takes its statistics over the same group of all of them, and every device keeps its images.
+    """
+    by_image = [part.reshape(len(parts[0]), -1, *part.shape[1:]) for part in parts]
+    return jnp.concatenate(by_image, axis=1).reshape(-1, *parts[0].shape[1:])
 
 
-def unpool(pooled: Float[Array, "n *s"], sizes: Sequence[int], groups: int) -> list[Float[Array, "_ *s"]]:
+def unpool(pooled: Float[Array, "n *s"], sizes: Sequence[int]) -> list[Float[Array, "_ *s"]]:
     """The batches of these sizes out of what `pool` made of them."""
-    grouped = pooled.reshape(groups, -1, *pooled.shape[1:])
-    ends = [sum(sizes[: i + 1]) // groups for i in range(len(sizes) - 1)]
+    grouped = pooled.reshape(sizes[0], -1, *pooled.shape[1:])
+    ends = [sum(sizes[: i + 1]) // sizes[0] for i in range(len(sizes) - 1)]
     return [part.reshape(-1, *pooled.shape[1:]) for part in jnp.split(grouped, ends, axis=1)]
 
 
@@ -142,7 +144,7 @@ def ema(target: Tree, online: Tree, momentum: float | Array) -> Tree:
 
 def unpermute(embeddings: Float[Array, "b d"], order: Array) -> Float[Array, "b d"]:
     """Embeddings of key views back in the order of their queries; only these ever cross devices, no images."""
-    return jnp.zeros_like(embeddings).at[order].set(embeddings)
+    return jnp.zeros_like(embeddings).at[order].set(embeddings, unique_indices=True)
 
 
 def health(embeddings: Float[Array, "b d"]) -> dict[str, Float[Array, ""]]:

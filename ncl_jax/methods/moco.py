@@ -67,7 +67,7 @@ def build(config: config_lib.Config, total_steps: int) -> contract.Method:
         params: Tree, extra: Tree, views: Mapping[str, Any], key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], dict[str, Any]]:
         del key
-        encoded = target.encode(encoder, params, extra, views, settings, groups=config.model.bn_groups)
+        encoded = target.encode(encoder, params, extra, views, settings)
         logits = [
             losses.info_nce_logits(
                 query["head"],

@@ -43,9 +43,7 @@ def build(config: config_lib.Config, total_steps: int) -> contract.Method:
         params: Tree, extra: Tree, views: Mapping[str, Any], key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], dict[str, Any]]:
         del key
-        encoded = target.encode(
-            encoder, params, extra, views, settings, groups=config.model.bn_groups, online_only=target.PREDICTOR
-        )
+        encoded = target.encode(encoder, params, extra, views, settings, online_only=target.PREDICTOR)
         logits = [
             losses.in_batch_logits(
                 online["predictor"],

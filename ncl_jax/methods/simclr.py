@@ -33,11 +33,9 @@ def build(config: config_lib.Config, total_steps: int) -> contract.Method:
     """The three functions of SimCLR for this config. `total_steps` is not used: nothing here has a schedule."""
     del total_steps
     settings: Settings = config.method
-    groups = config.model.bn_groups
     widths = (settings.hidden_dim, settings.embedding_dim)
-    encoder = contract.Encoder(
-        models.encoder(config.model), {"head": models.MLP(widths, batch_norm=True, bn_groups=groups)}
-    )
+    head = models.MLP(widths, batch_norm=True, bn_groups=config.model.bn_groups)
+    encoder = contract.Encoder(models.encoder(config.model), {"head": head})
 
     def init(key: Key[Array, ""], images: Float[Array, "b s s 3"]) -> tuple[Tree, Tree]:
         params, stats = encoder.init(key, images)
@@ -52,7 +50,7 @@ def build(config: config_lib.Config, total_steps: int) -> contract.Method:
         shared = settings.non_semantic_norm == "shared"
         # Both views are one batch for batch norm, as SimCLR has it.
         parts = [views["query"], views["key"], *(flat if shared else [])]
-        (query, keys, *own), stats = encoder.apply_pooled(params, extra["batch_stats"], parts, groups=groups)
+        (query, keys, *own), stats = encoder.apply_pooled(params, extra["batch_stats"], parts)
         if flat and not shared:
             encoded, stats = encoder.apply(params, stats, flat[0])
             own = [encoded]

@@ -92,13 +92,12 @@ def encode(
     views: Mapping[str, Any],
     settings: Any,
     *,
-    groups: int,
     online_only: tuple[str, ...] = (),
 ) -> Encoded:
     """Queries through the online networks, keys through the target, negatives as the module's text says.
 
     `settings` are the method's. Its `symmetric` adds the other direction: keys through online, queries through the
-    target. Negatives are made of the query view; both directions share them. `groups` are those of batch norm.
+    target. Negatives are made of the query view; both directions share them.
     """
     target = jax.lax.stop_gradient(extra["target"])
     stats, target_stats, order = extra["batch_stats"], target["batch_stats"], views["key_order"]
@@ -107,11 +106,11 @@ def encode(
     flat = contract.flat_negatives(images) if images is not None else None
 
     with_query = [flat] if flat is not None and shared and by_online else []
-    (online, *own), stats = encoder.apply_pooled(params, stats, [views["query"], *with_query], groups=groups)
+    (online, *own), stats = encoder.apply_pooled(params, stats, [views["query"], *with_query])
     encoded = own[0] if own else encoded
     with_key = [flat] if flat is not None and shared and not by_online else []
     (keys, *own), target_stats = encoder.apply_pooled(
-        target["params"], target_stats, [views["key"], *with_key], groups=groups, skip=online_only
+        target["params"], target_stats, [views["key"], *with_key], skip=online_only
     )
     encoded = own[0] if own else encoded
     queries, targets = [online], [contract.unpermute(keys["head"], order)]

@@ -24,10 +24,10 @@ class Settings:
 
     def check(self, config: config_lib.Config) -> None:
         del config
-        if self.names and len(self.names) < self.num:
+        if self.names and len(self.names) != self.num:
             raise UserError(
                 f"config.negatives.texture_dataset.num = {self.num}: names has {len(self.names)} texture datasets, "
-                "and each gives one texture of an image"
+                "and each gives one negative"
             )
 
 

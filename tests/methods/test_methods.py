@@ -128,11 +128,11 @@ def test_negatives_through_the_online_encoder_get_a_gradient():
     assert np.abs(flat(first) - flat(second)).max() > 1e-4
 
 
-def test_shared_norm_pools_group_by_group():
-    parts = [np.arange(8.0)[:, None], np.arange(100.0, 104.0)[:, None]]
-    pooled = contract.pool(parts, 2)
-    np.testing.assert_array_equal(pooled[:, 0], [0, 1, 2, 3, 100, 101, 4, 5, 6, 7, 102, 103])
-    for part, back in zip(parts, contract.unpool(pooled, [8, 4], 2), strict=True):
+def test_shared_norm_pools_image_by_image():
+    parts = [np.arange(4.0)[:, None], np.arange(100.0, 108.0)[:, None]]
+    pooled = contract.pool(parts)
+    np.testing.assert_array_equal(pooled[:, 0], [0, 100, 101, 1, 102, 103, 2, 104, 105, 3, 106, 107])
+    for part, back in zip(parts, contract.unpool(pooled, [4, 8]), strict=True):
         np.testing.assert_array_equal(part, back)
 
 

@@ -11,6 +11,7 @@ EMBEDDING, FEATURES = 8, 64  # of TINY
 LAYOUTS = {
     "groups over devices": {"model.bn_groups": 2},
     "state split": {"model.bn_groups": 8, "optim.shard_state": True},
+    "negatives normalised with keys": {"method.non_semantic_norm": "shared"},
 }
 
 
@@ -29,6 +30,13 @@ def test_nothing_else_is_moved(changes):
         shapes = {leaf.shape for leaf in jax.tree.leaves(current.params) if leaf.size >= 8 * parallel.SMALL}
         gathered = [shape for kind, shape in collectives.arrays(program) if kind == "all-gather"]
         assert shapes <= set(gathered)
+
+
+def test_views_that_are_one_batch_stay_where_they_are():
+    changes = {"method": {"name": "simclr", "hidden_dim": 16, "embedding_dim": EMBEDDING}}
+    run, current = make(8, **changes)
+    program = run.lower(current, batch(0)).compile().as_text()
+    assert traffic.unexpected(program, settings(**changes), current, embedding=EMBEDDING, features=FEATURES) == []
 
 
 def test_what_should_not_be_moved_is_seen():

@@ -92,6 +92,17 @@ def test_sigterm_death_and_evaluation(data, tmp_path):
     assert one.keys() == two.keys()
 
 
+def test_sigterm_reaches_steps_that_are_taken_many_at_a_time(data, tmp_path):
+    folder = tmp_path / "run"
+    flags = (*FLAGS, data, "--config.epochs=200", "--config.data.cache=device", "--config.log_every=3")
+    processes = pair(folder, *flags)
+    after_steps(folder, processes, 2)
+    processes[1].send_signal(signal.SIGTERM)
+    (status, said), (other_status, other_said) = end(folder, processes, 120)
+    assert (status, other_status) == (0, 0), said + other_said
+    assert "SIGTERM: saved step" in said
+
+
 def test_one_that_is_refused_takes_the_other_along(data, tmp_path):
     """Process 0 finds a workdir of another config and stops with a line; process 1 must not wait for ever."""
     folder = tmp_path / "run"
