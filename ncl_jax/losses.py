@@ -1,4 +1,8 @@
-"""Contrastive losses with non-semantic negatives: pure functions of embeddings, computed in float32."""
+"""Contrastive losses with non-semantic negatives: pure functions of embeddings, in float32.
+
+The products with the queue are of the backend's own precision: bfloat16 or TF32 factors, float32 sums on accelerators
+(which moves a logit at temperature 0.2 by about .001).
+"""
 
 import jax
 import jax.numpy as jnp

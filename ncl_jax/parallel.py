@@ -1,11 +1,12 @@
 """Devices: distributed start, the one-axis mesh, and how arrays lie on it."""
 
 import contextlib
+import functools
 import importlib.util
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -17,6 +18,7 @@ from ncl_jax.errors import UserError
 DATA_AXIS = "data"
 SMALL = 32  # numbers on a device: splitting an array further saves nothing
 Tree = TypeVar("Tree")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 HEARTBEAT = 30  # seconds without a sign of life, after which a process counts as dead and the others stop
 
@@ -102,6 +104,17 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def local_value(x: Any) -> Any:
     """What this process holds of an array that is the same on all devices; other arrays as they are."""
     return x.addressable_data(0) if isinstance(x, jax.Array) and x.is_fully_replicated else x
+
+
+def on_mesh(function: Function, mesh: Mesh) -> Function:
+    """`function`, to be jitted, as it is inside a compiled step: `spread` and `whole` know the devices."""
+
+    @functools.wraps(function)
+    def inside(*args: Any, **kwargs: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*args, **kwargs)
+
+    return inside  # pyright: ignore[reportReturnType]
 
 
 def spread(x: jax.Array, *, axis: int) -> jax.Array:

@@ -91,10 +91,7 @@ def make_step(config: Config, method: Method, optimizer: optax.GradientTransform
 def compile_step(step: Step, mesh: Mesh, where: Any = None) -> Step:
     """The jitted step: state donated, batch split over the devices. `where`: `state.shardings`, else replicated."""
     whole, split = parallel.replicated(mesh), parallel.batch_sharding(mesh)
-
-    def on_mesh(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for `parallel.spread`
-            return step(state, batch)
-
     where = where or whole
-    return jax.jit(on_mesh, in_shardings=(where, split), out_shardings=(where, whole), donate_argnums=0)
+    return jax.jit(
+        parallel.on_mesh(step, mesh), in_shardings=(where, split), out_shardings=(where, whole), donate_argnums=0
+    )

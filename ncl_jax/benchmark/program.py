@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from ncl_jax import methods, optim, parallel
 from ncl_jax import state as state_lib
 from ncl_jax import step as step_lib
-from ncl_jax.benchmark import random_batch
+from ncl_jax.benchmark import flops, random_batch
 from ncl_jax.config import Config
 
 STEPS_PER_EPOCH = 1000  # only schedules see it
@@ -22,6 +22,7 @@ class Program:
 
     config: Config
     compiled: Any
+    flops: float  # of a step on one device; see `flops.count`
     compile_seconds: float  # tracing and lowering included
     state: state_lib.TrainState
     batch: dict[str, jax.Array]
@@ -29,11 +30,6 @@ class Program:
     def __call__(self) -> dict[str, jax.Array]:
         self.state, metrics = self.compiled(self.state, self.batch)
         return metrics
-
-    @property
-    def flops(self) -> float:
-        """Floating-point operations of a step on one device, as XLA counts them in the compiled program."""
-        return self.compiled.cost_analysis()["flops"]
 
     @property
     def bytes(self) -> int:
@@ -47,13 +43,24 @@ class Program:
         )
 
 
+def make(config: Config) -> tuple[methods.Method, Any, step_lib.Step]:
+    """Method, optimiser and step of `ncl-jax pretrain` for this config."""
+    method, optimizer = methods.build(config, config.epochs * STEPS_PER_EPOCH), optim.optimizer(config, STEPS_PER_EPOCH)
+    return method, optimizer, step_lib.make_step(config, method, optimizer, steps_per_epoch=STEPS_PER_EPOCH)
+
+
 def uncompiled(
     config: Config, mesh: Mesh, *, num_classes: int = random_batch.CLASSES
 ) -> tuple[step_lib.Step, state_lib.TrainState]:
     """The step of `ncl-jax pretrain` for this config, and a fresh state."""
-    method, optimizer = methods.build(config, config.epochs * STEPS_PER_EPOCH), optim.optimizer(config, STEPS_PER_EPOCH)
-    step = step_lib.make_step(config, method, optimizer, steps_per_epoch=STEPS_PER_EPOCH)
+    method, optimizer, step = make(config)
     return step, state_lib.create(config, method, optimizer, num_classes=num_classes, mesh=mesh)
+
+
+def trace(config: Config, mesh: Mesh, step: step_lib.Step, state: state_lib.TrainState, batch: Any) -> Any:
+    """The step as JAX traces it for these devices; `state` and `batch` may be abstract."""
+    jitted: Any = step_lib.compile_step(step, mesh, state_lib.shardings(config, state, mesh))
+    return jitted.trace(state, batch)
 
 
 def build(config: Config, mesh: Mesh) -> Program:
@@ -62,6 +69,7 @@ def build(config: Config, mesh: Mesh) -> Program:
     step, fresh = uncompiled(config, mesh)
     batch = jax.device_put(random_batch.wire(config), parallel.batch_sharding(mesh))
     start = time.perf_counter()
-    jitted: Any = step_lib.compile_step(step, mesh, state_lib.shardings(config, fresh, mesh))
-    compiled = jitted.lower(fresh, batch).compile()
-    return Program(config, compiled, time.perf_counter() - start, fresh, batch)
+    traced = trace(config, mesh, step, fresh, batch)
+    compiled = traced.lower().compile()
+    seconds = time.perf_counter() - start
+    return Program(config, compiled, flops.count(traced.jaxpr) / mesh.size, seconds, fresh, batch)

@@ -14,10 +14,8 @@ from typing import Any
 import jax
 
 from ncl_jax import config as config_lib
-from ncl_jax import methods, negatives, optim, parallel, state  # noqa: F401  (these bring their settings)
-from ncl_jax import step as step_lib
-from ncl_jax.benchmark import collectives, random_batch, traffic
-from ncl_jax.benchmark.program import STEPS_PER_EPOCH
+from ncl_jax import methods, negatives, parallel, state  # noqa: F401  (these bring their settings)
+from ncl_jax.benchmark import collectives, flops, program, random_batch, traffic
 from ncl_jax.config import Config
 from ncl_jax.errors import UserError
 
@@ -29,6 +27,8 @@ def describe(config: Config) -> dict[str, Any]:
     over DEVICES, compiled elsewhere."""
     if config.batch % DEVICES:
         raise UserError(f"config.batch = {config.batch}: no multiple of the {DEVICES} devices of the compiled program")
+    if config.optim.accumulate > 1:  # of what a loop sends its program tells once
+        raise UserError(f"config.optim.accumulate = {config.optim.accumulate}: is not in this model; use 1")
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={DEVICES}"
     done = subprocess.run(
         [sys.executable, "-m", "ncl_jax.benchmark.sharded"],
@@ -53,14 +53,13 @@ def local_groups(config: Config) -> Config:
 def compile_and_count(config: Config) -> dict[str, Any]:
     """`describe`, in this process; no array is made."""
     mesh = parallel.data_mesh()
-    method, optimizer = methods.build(config, config.epochs * STEPS_PER_EPOCH), optim.optimizer(config, STEPS_PER_EPOCH)
-    made = step_lib.make_step(config, method, optimizer, steps_per_epoch=STEPS_PER_EPOCH)
+    method, optimizer, step = program.make(config)
     abstract = state.abstract(config, method, optimizer, num_classes=random_batch.CLASSES)
     batch = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in random_batch.wire(config).items()}
-    jitted: Any = step_lib.compile_step(made, mesh, state.shardings(config, abstract, mesh))
-    compiled = jitted.lower(abstract, batch).compile()
+    traced = program.trace(config, mesh, step, abstract, batch)
+    compiled = traced.lower().compile()
     return {
-        "flops": compiled.cost_analysis()["flops"],
+        "flops": flops.count(traced.jaxpr) / mesh.size,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(abstract.params)),
         "collectives": collectives.sizes(compiled.as_text()),
         "least": traffic.least(config, abstract, mesh.size),

@@ -247,8 +247,8 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
         if priced:
             prices = usage.prices(carry[0], space, crowding=level.crowding, tone=level.tone, neighbours=neighbours)
             prices *= jnp.where(number_of_pass < level.priced, variance[:, None], 0.0)
-        turn_ = functools.partial(turn, prices)
-        return jax.lax.fori_loop(4 * number_of_pass, 4 * number_of_pass + 4, turn_, carry)
+        # Of a known length: else a GPU asks the host at every turn whether there is another.
+        return jax.lax.fori_loop(0, 4, lambda t, carry: turn(prices, 4 * number_of_pass + t, carry), carry)
 
     def turn(prices, t, carry):
         quad, cells = carry
