@@ -131,6 +131,8 @@ def load(path: str, overrides: Mapping[str, Any] | None = None) -> Config:
     or values that do not fit together.
     """
     raw = config_file.read(path)
+    if {"base", "variants"} <= raw.keys():
+        raise UserError(f"--config={path}: is a study; run it by ncl-jax study")
     for key, value in (overrides or {}).items():
         config_file.override(raw, key, value)
     return parse(raw)

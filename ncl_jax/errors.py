@@ -1,4 +1,4 @@
-"""The one exception that is the user's to mend: shown as a single line, without a traceback."""
+"""The exceptions that are the user's to mend: shown as a single line, without a traceback."""
 
 
 class UserError(ValueError):
@@ -6,3 +6,7 @@ class UserError(ValueError):
 
     def __init__(self, message: str):
         super().__init__(" ".join(message.splitlines()))
+
+
+class Misspelt(UserError):
+    """A name that is nearly one that exists: never what is merely missing here and can be left out."""

@@ -68,8 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("ncl-jax", description=_ABOUT, epilog=_OVERRIDES, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name, run, about):
-        sub = commands.add_parser(name, help=about, description=about, epilog=_OVERRIDES, allow_abbrev=False)
+    def command(name, run, about, epilog=_OVERRIDES):
+        sub = commands.add_parser(name, help=about, description=about, epilog=epilog, allow_abbrev=False)
         sub.set_defaults(run=run)
         return sub
 
@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         "--export", metavar="FOLDER", help="also keep tables and figure there, e.g. configs/study/results/NAME"
     )
 
-    sub = command("textures", _textures, "build the texture version of a dataset, or go on with it")
+    sub = command("textures", _textures, "build the texture version of a dataset, or go on with it", epilog=None)
     sub.add_argument("--dataset", required=True, help="a TFDS name, a built-in one, or folder:PATH")
     sub.add_argument("--splits", default="", help="comma-separated (default: all)")
     sub.add_argument("--data_dir", help="of the source, and where the textures go (default: TFDS's own)")
@@ -193,6 +193,8 @@ def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         protocol.evaluate_torch(config, arguments.torch, arguments.workdir, stem=arguments.stem)
     else:
         name = pathlib.Path(arguments.config.partition(":")[0]).stem if arguments.config else ""
+        if not name and overrides.keys() - {"data.data_dir"}:  # not what the run's own results are
+            name = "changed"
         protocol.evaluate_workdir(config, arguments.workdir, name=name)
 
 
@@ -205,6 +207,7 @@ def _study(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
 
     flags = [f"--config={arguments.config}", f"--workdir={arguments.workdir}"]
     flags += [f"--config.{key}={value}" for key, value in overrides.items()]
+    flags += [f"--only={arguments.only}"] if arguments.only else []
     command.run(
         chosen,
         arguments.workdir,

@@ -169,12 +169,14 @@ class Progress:
 
     def __init__(self, total: int, start: int = 0, *, unit: str = "step", stream: Any = None) -> None:
         self._stream, self._unit = stream or sys.stdout, unit
-        self._total, self._done, self._began, self._start = total, start, time.perf_counter(), start
+        self._total, self._done = total, start
+        self._first: tuple[int, float] | None = None  # the first update: compiling is over
         self._text = ""
 
     def update(self, step: int, scalars: Scalars | None = None) -> None:
         """Redraw the bar; with new `scalars` also where there is no terminal."""
         self._done = step
+        self._first = self._first or (step, time.perf_counter())
         if scalars:
             self._text = "  ".join(f"{name} {_short(value)}" for name, value in scalars.items())
         if self._stream.isatty():
@@ -198,9 +200,11 @@ class Progress:
             self._stream.write("\n")
 
     def _position(self) -> str:
-        made = self._done - self._start
-        left = (time.perf_counter() - self._began) / made * (self._total - self._done) if made else 0.0
-        return f"{self._done}/{self._total}" + (f" {_clock(left)} left" if made else "")
+        first, began = self._first or (self._done, 0.0)
+        if self._done == first:
+            return f"{self._done}/{self._total}"
+        left = (time.perf_counter() - began) / (self._done - first) * (self._total - self._done)
+        return f"{self._done}/{self._total} {_clock(left)} left"
 
 
 def _short(value: float) -> str:

@@ -71,6 +71,10 @@ def _value(kind: Any, value: Any, limits: Mapping[str, Any], path: str) -> Any:
 
 
 def _type_name(kind: Any) -> str:
+    if typing.get_origin(kind) is tuple:
+        inner, *others = typing.get_args(kind)
+        example = {int: 8, float: 0.5, str: "name"}.get(inner, inner)
+        return f"a tuple like {(example,) * (2 if others == [...] else 1 + len(others))}"
     return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
 
 

@@ -74,7 +74,10 @@ def test_learning_rate_per_256_images():
         ({"model": "3"}, r"config\.model = 3: is a section"),
         ({"batch.size": "3"}, r"config\.batch\.size: batch is a value, not a section"),
         ({"augment.crop_scale": "(0.5, 0.2)"}, r"config\.augment\.crop_scale = .* the first value is above the second"),
-        ({"augment.crop_scale": "(0.5, 0.6, 1.0)"}, r"config\.augment\.crop_scale = .*expected tuple"),
+        (
+            {"augment.crop_scale": "(0.5, 0.6, 1.0)"},
+            r"config\.augment\.crop_scale = .*expected a tuple like .0.5, 0.5.",
+        ),
         (
             {"method.queue_size": "100", "method.symmetric": "False"},
             r"config\.method\.queue_size = 100: is no multiple of the 128 keys of a step",

@@ -148,6 +148,17 @@ def test_evaluate_repeats_the_numbers_from_the_checkpoint_alone(finished, capsys
     assert "shape bias" in capsys.readouterr().out
 
 
+def test_another_evaluation_leaves_the_runs_own_alone(finished, capsys):
+    before = (finished / "results.json").read_bytes()
+    assert (
+        main.main(["evaluate", f"--workdir={finished}", "--config.evaluation.sets={}", "--config.evaluation.knn_k=3"])
+        == 0
+    )
+    assert (finished / "results.json").read_bytes() == before
+    assert json.loads((finished / "results_changed.json").read_text())["sets"] == {}
+    assert f"wrote {finished / 'results_changed.json'}\n" in capsys.readouterr().out
+
+
 def test_a_finished_run_started_again_only_evaluates(finished, config):
     before = state_of(config, finished)
     assert train.pretrain(config, str(finished)) is not None

@@ -36,7 +36,7 @@ def get_config(variant: str | None = None) -> dict:
                 "label": "patch + texture, alpha 2",
                 "overrides": {"negatives": {**patch["negatives"], **texture["negatives"]}},
             },
-            "quilt": {"label": "quilt (no seams), alpha 2", "overrides": quilt},
+            "quilt": {"label": "quilt (fainter seams), alpha 2", "overrides": quilt},
         },
         "baseline": "baseline",
         "seeds": (0, 1, 2),

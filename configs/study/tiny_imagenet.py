@@ -52,7 +52,7 @@ def get_config(variant: str | None = None) -> dict:
         },
     }
     if variant == "quilt":
-        variants["quilt"] = {"label": "quilt (no seams), alpha 2", "overrides": {"negatives": {"quilt": {}}}}
+        variants["quilt"] = {"label": "quilt (fainter seams), alpha 2", "overrides": {"negatives": {"quilt": {}}}}
     gpu = {
         "epochs": 20 if variant == "quick" else 100,
         "data.cache": "device",

@@ -67,6 +67,8 @@ def run(name: str, options: Options, output: str | None = None) -> dict[str, Res
 def _check(name: str, options: Options, output: str | None) -> None:
     if name != "all" and name not in REGISTRY:
         raise UserError(f"{name!r}: no such benchmark; there are {', '.join(REGISTRY)}, and all")
+    if not options.seconds > 0:
+        raise UserError(f"--seconds={options.seconds:g}: want more than 0")
     if options.against is not None:
         if options.against not in PEERS:
             raise UserError(f"--against={options.against}: unknown; {schema.nearest(options.against, PEERS)}")

@@ -44,11 +44,17 @@ def describe() -> dict[str, Any]:
 
 def sentence(described: dict[str, Any]) -> str:
     """`describe`'s result as one line under a table."""
+    load = (described["load"] or ["unknown"])[0]
+    return f"{hardware(described)}, load {load}; {software(described)}; {described['date'][:10]}"
+
+
+def hardware(described: dict[str, Any]) -> str:
     device = f"{described['devices']} x {described['device']}, " if described["platform"] != "cpu" else ""
-    return (
-        f"{device}{described['cpu']}, {described['cores']} cores, load {(described['load'] or ['unknown'])[0]}; "
-        f"jax {described['versions'].get('jax')}, Python {described['python']}; {described['date'][:10]}"
-    )
+    return f"{device}{described['cpu']}, {described['cores']} core{'s' * (described['cores'] != 1)}"
+
+
+def software(described: dict[str, Any]) -> str:
+    return f"jax {described['versions'].get('jax')}, Python {described['python']}"
 
 
 def cores() -> int:

@@ -63,7 +63,7 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
         raise UserError(f"{path}: a plain pickle, which can run code when it is read; refused (save tensors, e.g. npz)")
     if head[8:9] == b"{":
         return _read_safetensors(path)
-    raise UserError(f"{path}: no checkpoint; expected a .pth, .safetensors or .npz file")
+    raise UserError(f"{path}: no checkpoint, or a damaged one; expected a .pth, .safetensors or .npz file")
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ncl_jax.models import ResNet
 Variables = Mapping[str, Any]  # {"params": ..., "batch_stats": ...} with float32 numpy leaves
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Network:
     """A ResNet's weights and whatever came with them. All arrays are float32 numpy in this package's axis order.
 
@@ -56,6 +56,9 @@ class Network:
     def encoder(self) -> ResNet:
         """The backbone in float32; `.apply(network.variables, images, train=False)` gives features [b d]."""
         return ResNet(architecture=self.architecture, width=self.width, stem=self.stem, padding=self.padding)
+
+    def __repr__(self) -> str:
+        return f"Network({self.describe()})"
 
     def describe(self) -> str:
         """What it holds, in one line."""

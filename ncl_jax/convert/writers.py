@@ -72,6 +72,10 @@ def bare_network(variables: Mapping[str, Any], *, stem: str | None = None) -> Ne
     fitting = ("imagenet",) if side == 7 else ("small", "medium")
     if stem is not None and stem not in fitting:
         raise UserError(f"stem {stem!r}: the first convolution is {side} x {side}; expected {' or '.join(fitting)}")
+    if stem is None and side != 7:
+        raise UserError(
+            f"variables with a {side} x {side} first convolution: say how it is used, stem='medium' or 'small'"
+        )
     return Network(architecture=architecture, variables=variables, width=width, stem=stem or fitting[0])
 
 

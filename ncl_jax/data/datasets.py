@@ -185,8 +185,9 @@ def _builder(name: str, data_dir: str | None) -> Any:
         builder = tfds.builder(name, try_gcs=False, **kwargs)
     except tfds.core.DatasetNotFoundError as error:
         near = difflib.get_close_matches(base, {*BUILDERS, *tfds.list_builders(with_community_datasets=False)}, n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else "; a folder of images is folder:PATH"
-        raise UserError(f"dataset {name!r}: unknown{hint}") from error
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        folder = f"folder:{name}" if Path(name).is_dir() else "folder:PATH"
+        raise UserError(f"dataset {name!r}: unknown{hint}; a folder of images is {folder}") from error
     except (ValueError, AssertionError, FileNotFoundError, ImportError, RuntimeError) as error:
         raise UserError(f"dataset {name}: {first_line(error)}") from error
     if not builder.is_prepared():
@@ -208,7 +209,7 @@ def _handle(name: str, builder: Any, split: str) -> Dataset:
     try:
         parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
     except (ValueError, KeyError, AssertionError, NotImplementedError, RecursionError) as error:
-        raise UserError(f"dataset {name}: no split {split!r}; it has {known}") from error
+        raise splits.unknown(name, split, infos) from error
     # A bound that a whole split does not give is None.
     bounds = [(p.splitname, p.from_ or 0, infos[p.splitname].num_examples if p.to is None else p.to) for p in parts]
     bounds = [(part, low, high) for part, low, high in bounds if high > low]

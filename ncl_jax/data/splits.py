@@ -1,9 +1,10 @@
 """Splits and slices of them by TFDS's rules, for datasets that need no TFDS: `train[:10%]+val`."""
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from ncl_jax.errors import UserError
+from ncl_jax.errors import Misspelt, UserError
 
 _PART = re.compile(r"(\w[\w-]*)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?")
 
@@ -19,7 +20,7 @@ def parse(name: str, spec: str, sizes: Mapping[str, int]) -> list[tuple[str, int
     for piece in "+".join(sizes).split("+") if spec == "all" else spec.split("+"):
         match = _PART.fullmatch(piece.strip())
         if not match or match[1] not in sizes:
-            raise UserError(f"dataset {name}: no split {spec!r}; it has {known}")
+            raise unknown(name, spec, sizes)
         size = sizes[match[1]]
         low, high = _bound(match[2], 0, size), _bound(match[3], size, size)
         if not (0 <= low <= size and 0 <= high <= size):
@@ -29,6 +30,19 @@ def parse(name: str, spec: str, sizes: Mapping[str, int]) -> list[tuple[str, int
     if not parts:
         raise UserError(f"dataset {name}: split {spec!r} is empty; it has {known}")
     return parts
+
+
+def unknown(name: str, spec: str, known: Iterable[str]) -> UserError:
+    """The error for a `spec` that names none of the `known` splits, or cannot be read."""
+    known = list(known)
+    names = [piece.partition("[")[0].strip() for piece in spec.split("+")]
+    strange = next((each for each in names if each not in (*known, "all")), None)
+    if strange is None:
+        return UserError(f"dataset {name}: split {spec!r} cannot be read; slices are train[:10%], train[100:200]")
+    near = difflib.get_close_matches(strange, known, n=1, cutoff=0.8)
+    if near:
+        return Misspelt(f"dataset {name}: no split {strange!r}; did you mean {near[0]!r}?")
+    return UserError(f"dataset {name}: no split {spec!r}; it has {', '.join(known) or 'none'}")
 
 
 def _bound(text: str | None, default: int, size: int) -> int:

@@ -39,7 +39,8 @@ def shape_bias_by_category(
         colour = colours[index] if colours else f"C{index}"
         axes.plot(values, np.arange(len(names)), "o", color=colour, label=model)
         if np.isfinite(values).any():
-            axes.axvline(float(np.nanmean(values)), color=colour, linestyle="--", linewidth=1)
+            mean = float(np.nanmean(values))
+            axes.axvline(mean, color=colour, linestyle="--", linewidth=1, label=f"mean of categories ({mean:.2f})")
     axes.set(xlim=(-0.02, 1.02), xlabel="shape bias (0: by texture, 1: by shape)", yticks=range(len(names)))
     axes.set_yticklabels(names)
     axes.invert_yaxis()
@@ -119,6 +120,8 @@ def nearest_neighbours(
 
     cosine = np.asarray(normalize_rows(query_features)) @ np.asarray(normalize_rows(features)).T
     nearest = np.argsort(-cosine, axis=1, kind="stable")[:, :count]
+    zoom = max(1, 96 // queries.shape[1])
+    queries, images = (x.repeat(zoom, axis=1).repeat(zoom, axis=2) for x in (queries, images))
     side, gap = queries.shape[1], max(2, queries.shape[1] // 16)
     sheet = np.full((len(queries) * (side + gap) - gap, (nearest.shape[1] + 1) * (side + gap) + gap, 3), 255, np.uint8)
     for row, (query, found) in enumerate(zip(queries, nearest, strict=True)):

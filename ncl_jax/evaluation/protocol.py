@@ -77,12 +77,15 @@ def evaluate_run(encoder: Encoder, run_dir: Path, current: state.TrainState, *, 
     subject = Subject(encoder, variables_of(current, encoder.mesh), current=current, folder=run_dir, say=speaker())
     results = evaluate(subject)
     if jax.process_index() == 0:
-        workdir.write_json(run_dir / (f"results_{name}.json" if name else "results.json"), results)
+        path = run_dir / (f"results_{name}.json" if name else "results.json")
+        workdir.write_json(path, results)
         units = {
             measure.key: (measure.title, measure.unit) for measure in report.measures(results) if "/" in measure.key
         }
         curves.draw(run_dir / "metrics.jsonl", run_dir / "curves.png", units)
         print(report.table(results))
+        if name:
+            print(f"wrote {path}")
     return results
 
 

@@ -1,4 +1,4 @@
-"""Quilt negatives: patch negatives without seams, for asking whether the seams are a shortcut."""
+"""Quilt negatives: patch negatives with fainter seams, for asking whether the seams are a shortcut."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ class Settings:
 def generate(
     key: Key[Array, ""], views: Mapping[str, Any], settings: Settings, recipe: object
 ) -> Float[Array, "b m h w c"]:
-    """The registry's entry: patches of the augmented, normalised query, joined without seams."""
+    """The registry's entry: patches of the augmented, normalised query, joined along the least visible cuts."""
     del recipe
     patch_size, overlap = settings.sides(views["query"].shape[1])
     return quilt(key, views["query"], patch_size=patch_size, overlap=overlap, num=settings.num)

@@ -29,6 +29,8 @@ def run(
     """
     summary.published(plan)  # finds mistakes before anything is made
     root = Path(folder).expanduser().resolve()
+    if report and not root.is_dir():
+        raise UserError(f"--workdir={root}: holds no study")
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -89,19 +89,11 @@ def _run(folder: Path, variant: str, seed: int) -> dict[str, Any]:
         "status": record["status"],
         "error": record.get("error"),
         "seconds": record.get("seconds", 0.0),
-        "machine": _machine(described) if described else None,
+        "machine": f"{machine.hardware(described)}; {machine.software(described)}" if described else None,
         "results": record.get("results"),
         "curves": _curves(folder / "metrics.jsonl"),
         "training": _last(folder / "metrics.jsonl") if record["status"] == "finished" else {},
     }
-
-
-def _machine(described: Mapping[str, Any]) -> str:
-    device = f"{described['devices']} x {described['device']}, " if described["platform"] != "cpu" else ""
-    return (
-        f"{device}{described['cpu']}, {described['cores']} cores; jax {described['versions'].get('jax')}, "
-        f"Python {described['python']}"
-    )
 
 
 def _log(path: Path) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ def quilt(
     num: int = 1,
     choices: int = 8,
 ) -> Float[Array, "b m h w c"]:
-    """Each image cut into random square tiles that are joined along least-error cuts: patches without seams.
+    """Each image cut into random square tiles that are joined along least-error cuts: patches with fainter seams.
 
     Per image and quilt one tile pitch `d ~ U{low..high}`; the tiles of the grid of that pitch are crops of side
     `d + overlap` at random offsets: of `choices` uniform ones per tile the one that goes best with the four tiles

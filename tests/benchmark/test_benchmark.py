@@ -41,6 +41,7 @@ def test_peers_are_named_for_benchmarks_that_exist():
     ("arguments", "words"),
     [
         (["negtives"], ["'negtives'", "negatives", "all"]),
+        (["import", "--seconds=-1"], ["--seconds=-1", "more than 0"]),
         (["import", "--against=tensorflow"], ["--against=tensorflow", "unknown"]),
         (["import", "--config.batch=3"], ["--config.batch", "--config="]),
         (["import", "--output=/nowhere/at/all.json"], ["/nowhere/at"]),

@@ -95,8 +95,8 @@ FLOATS = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        (b"", "no checkpoint; expected a .pth, .safetensors or .npz file"),
-        (b"\x00" * 100, "no checkpoint; expected a .pth, .safetensors or .npz file"),
+        (b"", "no checkpoint, or a damaged one; expected a .pth, .safetensors or .npz file"),
+        (b"\x00" * 100, "no checkpoint, or a damaged one; expected a .pth, .safetensors or .npz file"),
         (b"PK\x03\x04 and no more", "damaged, or no checkpoint: File is not a zip file"),
         (safetensors({"a": FLOATS}, b"1234"), "its safetensors header does not fit the file"),
         (safetensors(b"{no json"), "its safetensors header does not fit the file"),

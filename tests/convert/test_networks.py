@@ -52,6 +52,16 @@ def test_both_directions_equal_torchvision(name, torchvision, fill, tmp_path):
     assert all(torch.equal(value, before[key]) for key, value in back.state_dict().items())
 
 
+def test_bare_variables_with_a_small_first_convolution_need_a_word(backbone, tmp_path):
+    variables = names.to_tree(backbone(side=3))
+    with pytest.raises(UserError, match="3 x 3 first convolution: say how it is used, stem='medium' or 'small'"):
+        save_torch(variables, tmp_path / "a.npz")
+    save_torch(variables, tmp_path / "a.npz", stem="medium")
+    network = load_torch(tmp_path / "a.npz")
+    assert repr(network) == f"Network({network.describe()})"
+    assert network.stem == "medium"
+
+
 def test_bare_variables_are_a_backbone_for_torchvision(backbone, torchvision, tmp_path):
     save_torch(names.to_tree(backbone(width=1)), tmp_path / "ours.pth")
     theirs = torchvision.models.resnet18(num_classes=3)

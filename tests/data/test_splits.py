@@ -27,7 +27,13 @@ def test_all_and_names_with_a_dash():
 
 @pytest.mark.parametrize(
     ("spec", "words"),
-    [("val", "no split 'val'; it has train"), ("train[", "no split"), ("test[5:5]", "empty"), ("test[:99]", "beyond")],
+    [
+        ("val", "no split 'val'; it has train"),
+        ("train[", "cannot be read; slices are"),
+        ("trian", "did you mean 'train'?"),
+        ("test[5:5]", "empty"),
+        ("test[:99]", "beyond"),
+    ],
 )
 def test_refusals(spec, words):
     with pytest.raises(UserError, match=words.replace("[", r"\[")):

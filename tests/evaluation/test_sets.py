@@ -245,6 +245,13 @@ def test_images_without_labels_are_one_line_before_any_compute(make_subject, dra
         protocol.check(make_subject({}))
 
 
+def test_a_misspelt_split_is_refused(make_subject, drawn):
+    for name in (f"folder:{drawn}/data", "jpegs"):
+        subject = make_subject({"domain": {"dataset": name, "split": "trian[:3]"}})
+        with pytest.raises(UserError, match="no split 'trian'; did you mean 'train'"):
+            protocol.check(subject)
+
+
 def test_a_missing_set_is_named_and_the_others_run(make_subject, drawn):
     said = []
     subject = make_subject({"edges": {}, "sketch": {"kind": "domain", "dataset": "imagenet_sketch"}}, say=said.append)

@@ -101,6 +101,17 @@ def test_the_summary_by_hand(studied):
     assert "sketch: is not there" in text
 
 
+def test_a_report_of_no_study_is_refused(studied, capsys):
+    assert studied("--report")[0] == 1
+    assert "holds no study" in capsys.readouterr().err
+    assert not studied.folder.exists()
+
+
+def test_the_command_names_the_variants(studied):
+    studied("--only=baseline,patch")
+    assert document(studied)["command"].endswith("--only=baseline,patch")
+
+
 def test_a_missing_set_is_told_once(studied, capsys):
     studied()
     assert capsys.readouterr().out.count("left out: sketch: is not there\n") == 1

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 
 from ncl_jax import config
-from ncl_jax.errors import UserError
+from ncl_jax.errors import Misspelt, UserError
 from ncl_jax.evaluation.sets import (
     categories,
     classes,
@@ -75,12 +75,14 @@ def kind_of(settings: Any) -> str:
 
 
 def available(subject: Any, chosen: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The sets that can be measured, and why each of the others cannot."""
+    """The sets that can be measured, and why each of the others cannot. Raises Misspelt where a split is misspelt."""
     there, missing = {}, {}
     for name, settings in chosen.items():
         try:
             _module(settings).check(subject, settings)
             there[name] = settings
+        except Misspelt:
+            raise
         except UserError as error:
             missing[name] = str(error)
     return there, missing
