@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("ncl-jax", description=_ABOUT, epilog=_OVERRIDES, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name, run, about, epilog=_OVERRIDES):
+    def command(name: str, run, about: str, epilog: str | None = _OVERRIDES):
         sub = commands.add_parser(name, help=about, description=about, epilog=epilog, allow_abbrev=False)
         sub.set_defaults(run=run)
         return sub

@@ -21,6 +21,7 @@ class Program:
     """Call it to take a step; the state moves on, the batch stays."""
 
     config: Config
+    mesh: Mesh
     compiled: Any
     flops: float  # of a step on one device; see `flops.count`
     compile_seconds: float  # tracing and lowering included
@@ -72,4 +73,4 @@ def build(config: Config, mesh: Mesh) -> Program:
     traced = trace(config, mesh, step, fresh, batch)
     compiled = traced.lower().compile()
     seconds = time.perf_counter() - start
-    return Program(config, compiled, flops.count(traced.jaxpr) / mesh.size, seconds, fresh, batch)
+    return Program(config, mesh, compiled, flops.count(traced.jaxpr) / mesh.size, seconds, fresh, batch)

@@ -98,12 +98,11 @@ def _parts(built: Program) -> dict[str, Callable[[], Any]]:
     config = built.config
     method = methods.build(config, config.epochs * program.STEPS_PER_EPOCH)
     bare = dataclasses.replace(config, negatives={})
-    mesh = built.batch["query"].sharding.mesh
 
     def compiled(function: Callable[..., Any], **placed: Any) -> Callable[..., Any]:
-        return jax.jit(parallel.on_mesh(function, mesh), **placed)
+        return jax.jit(parallel.on_mesh(function, built.mesh), **placed)
 
-    split = {"out_shardings": parallel.batch_sharding(mesh)}
+    split = {"out_shardings": parallel.batch_sharding(built.mesh)}
     views_of = {
         name: compiled(partial(step_lib.make_views, c), **split) for name, c in (("views", bare), ("negatives", config))
     }
