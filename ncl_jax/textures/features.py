@@ -1,5 +1,7 @@
 """What a 5x5 neighbourhood looks like, in few numbers: a fixed linear basis, and maps of it over an exemplar.
 
+The basis is that of photographs, whose colour and place vary independently of each other: each filter sees one of three
+components of the colour (`COMPONENTS`), so images are taken apart into these once, and a filter has 25 taps, not 75.
 Everything here that depends on sizes alone is computed with numpy while tracing.
 
 Layout "quad": a grid of even sides as its four parity planes, `q[a, b, i, j] = grid[2 i + a, 2 j + b]`. A 5x5 filter
@@ -7,46 +9,56 @@ over the grid is then a 3x3 filter over cells of 4 pixels, in which convolutions
 """
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32
 
-# Covariance of the colour channels of photographs.
+# Covariance of the colour channels of photographs; its eigenvectors as columns, that of the greatest variance (all of
+# the brightness, 94 %) first: RGB @ COMPONENTS.
 _COLOUR = 0.06 * np.array([[1.0, 0.93, 0.85], [0.93, 1.0, 0.95], [0.85, 0.95, 1.0]])
+_VARIANCES, COMPONENTS = (x[..., ::-1].astype(np.float32) for x in np.linalg.eigh(_COLOUR))
 _TAPS = np.arange(-2, 3)
 
 
 @functools.lru_cache
-def basis(features: int, sigma: float) -> np.ndarray:
-    """The filters `[5, 5, 3, features]` whose responses differ by about a Gaussian-weighted colour difference.
+def basis(features: int, sigma: float) -> tuple[np.ndarray, ...]:
+    """For each colour component the filters `[5, 5, n]`, `features` of them in all, whose responses differ by about a
+    Gaussian-weighted colour difference.
 
     Top eigenvectors of `W^.5 (0.97^distance x colour) W^.5`: the principal components of a photograph's windows under
-    the weight `W`, a normalised Gaussian of the given `sigma` in pixels. The squared distance of two responses is
-    the weighted sum of squared differences of two windows, as far as the components carry it.
+    the weight `W`, a normalised Gaussian of the given `sigma` in pixels; each is a product of one over place and one
+    over colour. The squared distance of two responses is the weighted sum of squared differences of two windows, as far
+    as the components carry it.
     """
     y, x = (axis.ravel() for axis in np.meshgrid(_TAPS, _TAPS, indexing="ij"))
     weight = np.exp(-(y**2 + x**2) / (2 * sigma**2))
-    root = np.sqrt(np.repeat(weight / weight.sum(), 3))
+    root = np.sqrt(weight / weight.sum())
     distance = np.hypot(y[:, None] - y[None, :], x[:, None] - x[None, :])
-    covariance = root[:, None] * np.kron(0.97**distance, _COLOUR) * root[None, :]
-    vectors = np.linalg.eigh(covariance)[1][:, ::-1][:, :features]
-    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(features)])[None, :]
-    return (root[:, None] * vectors).reshape(5, 5, 3, features).astype(np.float32)
+    variances, vectors = np.linalg.eigh(root[:, None] * 0.97**distance * root[None, :])
+    variances, vectors = variances[::-1], vectors[:, ::-1]
+    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(25)])[None, :]
+    filters = (root[:, None] * vectors).reshape(5, 5, 25).astype(np.float32)
+    chosen = np.argsort(-np.outer(_VARIANCES, variances).ravel(), kind="stable")[:features] // 25
+    return tuple(filters[..., : np.sum(chosen == component)] for component in range(3))
 
 
 @functools.lru_cache
-def quad_basis(features: int, sigma: float) -> np.ndarray:
-    """`basis` for each of the four parities as 3x3 filters over cells: `[2, 2, 3, 3, 12, features]`."""
-    filters, quad = basis(features, sigma), np.zeros((2, 2, 3, 3, 2, 2, 3, features), np.float32)
-    for a in range(2):
-        for b in range(2):
-            for dy in _TAPS:
-                for dx in _TAPS:
-                    (cell_y, plane_y), (cell_x, plane_x) = divmod(a + dy, 2), divmod(b + dx, 2)
-                    quad[a, b, cell_y + 1, cell_x + 1, plane_y, plane_x] = filters[dy + 2, dx + 2]
-    return quad.reshape(2, 2, 3, 3, 12, features)
+def quad_basis(features: int, sigma: float) -> tuple[np.ndarray, ...]:
+    """`basis` for each of the four parities as 3x3 filters over cells: `[2, 2, 3, 3, 4, n]` of each component."""
+    quads = []
+    for filters in basis(features, sigma):
+        quad = np.zeros((2, 2, 3, 3, 2, 2, filters.shape[-1]), np.float32)
+        for a in range(2):
+            for b in range(2):
+                for dy in _TAPS:
+                    for dx in _TAPS:
+                        (cell_y, plane_y), (cell_x, plane_x) = divmod(a + dy, 2), divmod(b + dx, 2)
+                        quad[a, b, cell_y + 1, cell_x + 1, plane_y, plane_x] = filters[dy + 2, dx + 2]
+        quads.append(quad.reshape(2, 2, 3, 3, 4, -1))
+    return tuple(quads)
 
 
 def reflect(index: np.ndarray, length: int) -> np.ndarray:
@@ -78,7 +90,7 @@ def exemplar_maps(
     Features stay in the order in which they are computed; `table_index` finds them.
 
     Args:
-        exemplars: any range.
+        exemplars: the colour in components (`COMPONENTS`).
         spread: distance of the neighbourhood's taps in pixels, a multiple of `step`.
         step: distance of the source positions in pixels; `hq = ceil(h / step)`.
         features, sigma: of the basis.
@@ -106,9 +118,10 @@ def exemplar_maps(
     # Split by phase of the dilation, each phase into cells, and convolve all of them at once.
     count, cells_y, cells_x = len(exemplars), tall // block, wide // block
     cells = grid.reshape(count, cells_y + 2, 2, rate, cells_x + 2, 2, rate, 3)
-    cells = cells.transpose(0, 3, 6, 1, 4, 2, 5, 7).reshape(-1, cells_y + 2, cells_x + 2, 12)
-    filters = quad_basis(features, sigma).transpose(2, 3, 4, 0, 1, 5).reshape(3, 3, 12, 4 * features)
-    words, scale = pack(convolve(cells, jnp.asarray(filters)).reshape(-1, 4, features))
+    cells = cells.transpose(7, 0, 3, 6, 1, 4, 2, 5).reshape(3, -1, cells_y + 2, cells_x + 2, 4)
+    filters = [quad.transpose(2, 3, 4, 0, 1, 5) for quad in quad_basis(features, sigma)]
+    maps = convolve(cells, [quad.reshape(3, 3, 4, 4 * quad.shape[-1]) for quad in filters])
+    words, scale = pack(jnp.concatenate([part.reshape(-1, 4, part.shape[-1] // 4) for part in maps], axis=-1))
     return colours, words.reshape(-1), scale
 
 
@@ -134,23 +147,26 @@ def table_index(
     return (cell << 2) + ((row & 1) << 1) + (column & 1)
 
 
-def convolve(cells: Float[Array, "n i j c"], filters: Float[Array, "3 3 c d"]) -> Float[Array, "n i-2 j-2 d"]:
-    """Valid 3x3 convolution. (Channels come last: XLA's fast path on CPUs knows no other order.)"""
-    return jax.lax.conv_general_dilated(
-        cells, filters, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=jax.lax.Precision.HIGHEST
-    )
+def convolve(cells: Float[Array, "3 n i j 4"], filters: Sequence[Array]) -> list[Float[Array, "n i-2 j-2 _"]]:
+    """Valid 3x3 convolutions of each colour component with its filters `[3 3 4 d]`; of one without filters, none."""
+    pairs = zip(cells if jax.default_backend() != "cpu" else _columns(cells), filters, strict=True)
+    return [_convolve(part, jnp.asarray(of_it)) for part, of_it in pairs if of_it.shape[-1]]
 
 
-def convolve_in_loop(cells: Float[Array, "n i j c"], filters: Float[Array, "3 3 c d"]) -> Float[Array, "n i-2 j-2 d"]:
-    """`convolve` in a loop's body, where XLA on CPUs runs convolutions on one core: a matrix product per row there."""
-    if jax.default_backend() != "cpu":
-        return convolve(cells, filters)
-    rows, columns, channels = cells.shape[1] - 2, cells.shape[2] - 2, cells.shape[3]
-    wide = jnp.concatenate([cells[:, :, x : x + columns] for x in range(3)], axis=-1)
-    filters = filters.reshape(3, 3 * channels, -1)
+def _convolve(part: Float[Array, "n i j c"], filters: Float[Array, "3 3 4 d"]) -> Float[Array, "n i-2 j-2 d"]:
+    """On CPUs as a matrix product, of `_columns`: XLA runs convolutions inside of loops on one core there."""
     highest = jax.lax.Precision.HIGHEST
-    products = [jnp.matmul(wide[:, y : y + rows], filters[y], precision=highest) for y in range(3)]
-    return products[0] + products[1] + products[2]
+    if jax.default_backend() != "cpu":
+        return jax.lax.conv_general_dilated(
+            part, filters, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=highest
+        )
+    windows = jnp.concatenate([part[:, y : y + part.shape[1] - 2] for y in range(3)], axis=-1)
+    return jnp.matmul(windows, filters.reshape(36, -1), precision=highest)
+
+
+def _columns(cells: Float[Array, "3 n i j 4"]) -> Float[Array, "3 n i j-2 12"]:
+    """Every three neighbouring columns side by side. (Rows later: nine pieces at once take XLA twice as long.)"""
+    return jnp.concatenate([cells[:, :, :, x : x + cells.shape[3] - 2] for x in range(3)], axis=-1)
 
 
 def pack(maps: Float[Array, "p q d"]) -> tuple[Int32[Array, "p q d/4"], Float[Array, " d"]]:

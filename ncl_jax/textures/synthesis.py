@@ -172,6 +172,7 @@ def _synthesize(keys, exemplars, size, quality):
     seeds = jax.vmap(lambda k: jax.random.bits(k, (2,), jnp.uint32))(keys)
     source, exemplars = exemplars, exemplars.astype(jnp.float32)
     exemplars = exemplars - jnp.mean(exemplars, axis=(1, 2, 3), keepdims=True)  # keeps small what is rounded
+    exemplars = jnp.matmul(exemplars, features.COMPONENTS, precision="highest")
     variance = jnp.sum(jnp.var(exemplars, axis=(1, 2, 3)), axis=-1)
     grid = None
     for number, level in enumerate(plan(settings, size, sides)):
@@ -230,7 +231,7 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
     """The passes of a level: each pixel of a parity takes the best candidate, all at once."""
     batch, half = len(quad), quad.shape[-1]
     colours, words, steps = _maps(settings, level, exemplars)
-    filters = jnp.asarray(features.quad_basis(settings.features, settings.sigma))
+    filters = [jnp.asarray(quad) for quad in features.quad_basis(settings.features, settings.sigma)]
     words_each, priced = settings.features // 4, level.crowding > 0 or level.tone > 0
     neighbours = usage.colour_neighbours(exemplars, space) if level.tone else None
     around = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if level.wide or y == 0 or x == 0]
@@ -254,11 +255,11 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
         quad, cells = carry
         (a, b), (last_a, last_b) = parity(t), parity(t - 1)
         changed = jax.lax.dynamic_slice(quad, (0, last_a, last_b, 0, 0), (batch, 1, 1, half, half))[:, 0, 0]
-        changed = positions.take(colours, space.index(changed))
-        cells = jax.lax.dynamic_update_slice(cells, changed, (0, 0, 0, 3 * (2 * last_a + last_b)))
-        chosen = jax.lax.dynamic_slice(filters, (a, b, 0, 0, 0, 0), (1, 1, *filters.shape[2:]))[0, 0]
-        framed = jnp.pad(cells, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
-        wanted = jnp.moveaxis(features.convolve_in_loop(framed, chosen) / steps[:, None, None, :], -1, 0)
+        changed = jnp.moveaxis(positions.take(colours, space.index(changed)), -1, 0)[..., None]
+        cells = jax.lax.dynamic_update_slice(cells, changed, (0, 0, 0, 0, 2 * last_a + last_b))
+        framed = jnp.pad(cells, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+        wanted = jnp.concatenate(features.convolve(framed, [quad[a, b] for quad in filters]), axis=-1)
+        wanted = jnp.moveaxis(wanted / steps[:, None, None, :], -1, 0)
         padded = jnp.pad(quad, ((0, 0), (0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-1)
 
         def settle(c, neighbour, offset):
@@ -306,5 +307,5 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
         chosen = settle(best, neighbour, offset)
         return jax.lax.dynamic_update_slice(quad, chosen[:, None, None], (0, a, b, 0, 0)), cells
 
-    cells = positions.take(colours, space.index(quad)).transpose(0, 3, 4, 1, 2, 5).reshape(batch, half, half, 12)
+    cells = positions.take(colours, space.index(quad)).transpose(5, 0, 3, 4, 1, 2).reshape(3, batch, half, half, 4)
     return jax.lax.fori_loop(0, level.passes, one_pass, (quad, cells))[0]

@@ -11,12 +11,33 @@ from ncl_jax.textures import features
 def test_basis_distances_are_weighted_window_distances():
     """With all components, the squared distance of responses is the Gaussian-weighted one of the windows."""
     filters = features.basis(75, 1.6)
+    assert [part.shape for part in filters] == [(5, 5, 25)] * 3
     one, other = np.random.default_rng(0).random((2, 5, 5, 3))
     y, x = np.mgrid[-2:3, -2:3]
     weight = np.exp(-(y**2 + x**2) / (2 * 1.6**2))
     weight /= weight.sum()
-    response = np.einsum("ijc,ijcd->d", one - other, filters)
+    response = np.einsum("ijc,cijd->cd", (one - other) @ features.COMPONENTS, filters)
     np.testing.assert_allclose((response**2).sum(), (weight[..., None] * (one - other) ** 2).sum(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 16, 20, 28])
+def test_basis_is_that_of_windows_in_colour(count):
+    """The principal components of all 75 numbers of a window: none of them mixes place and colour."""
+    y, x = (axis.ravel() for axis in np.mgrid[-2:3, -2:3])
+    weight = np.exp(-(y**2 + x**2) / (2 * 1.6**2))
+    root = np.sqrt(np.repeat(weight / weight.sum(), 3))
+    distance = np.hypot(y[:, None] - y[None], x[:, None] - x[None])
+    covariance = root[:, None] * np.kron(0.97**distance, features._COLOUR) * root[None]
+    filters = np.zeros((25, 3, count))
+    ends = np.cumsum([0, *(part.shape[-1] for part in features.basis(count, 1.6))])
+    for component, part in enumerate(features.basis(count, 1.6)):
+        columns = np.einsum("tn,c->tcn", part.reshape(25, -1), features.COMPONENTS[:, component])
+        filters[..., ends[component] : ends[component + 1]] = columns
+    assert ends[-1] == count
+    vectors = filters.reshape(75, count) / root[:, None]
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(count), atol=1e-5)
+    explained = np.sort(np.einsum("ik,ij,jk->k", vectors, covariance, vectors))[::-1]
+    np.testing.assert_allclose(explained, np.linalg.eigvalsh(covariance)[::-1][:count], rtol=1e-3, atol=1e-8)
 
 
 @pytest.mark.parametrize(("spread", "step", "blur"), [(1, 1, 0.0), (2, 1, 1.2), (4, 2, 2.4), (8, 2, 4.8)])
@@ -35,11 +56,17 @@ def test_maps_equal_direct_filtering(spread, step, blur):
     rows, columns = np.arange(0, 26, step), np.arange(0, 33, step)
     np.testing.assert_allclose(colours, padded[:, reach + rows][:, :, reach + columns], atol=1e-5)
 
-    filters = features.basis(8, 1.6).astype(np.float64)
-    expected = sum(
-        padded[:, reach + dy * spread + rows][:, :, reach + dx * spread + columns] @ filters[dy + 2, dx + 2]
+    shifted = {
+        (dy + 2, dx + 2): padded[:, reach + dy * spread + rows][:, :, reach + dx * spread + columns]
         for dy in range(-2, 3)
         for dx in range(-2, 3)
+    }
+    expected = np.concatenate(
+        [
+            sum(part[..., component, None] * filters[place] for place, part in shifted.items())
+            for component, filters in enumerate(features.basis(8, 1.6))
+        ],
+        axis=-1,
     )
     e, y, x = np.meshgrid(np.arange(2), np.arange(len(rows)), np.arange(len(columns)), indexing="ij")
     index = features.table_index(
@@ -55,8 +82,14 @@ def test_reflection_repeats_no_end():
     np.testing.assert_array_equal(features.reflect(np.arange(-4, 8), 4), [2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1])
 
 
-def test_in_a_loop_it_is_the_same_convolution():
+def test_products_are_convolutions(monkeypatch):
     generator = np.random.default_rng(0)
-    cells, filters = generator.random((2, 7, 9, 12), np.float32), generator.random((3, 3, 12, 5), np.float32)
-    found = jax.jit(features.convolve_in_loop)(cells, filters)
-    np.testing.assert_allclose(found, features.convolve(cells, filters), rtol=1e-5)
+    cells = generator.random((3, 2, 7, 9, 4), np.float32)
+    filters = [generator.random((3, 3, 4, count), np.float32) for count in (5, 0, 2)]
+    products = features.convolve(cells, filters)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    for found, wanted, shape in zip(
+        products, features.convolve(cells, filters), ((2, 5, 7, 5), (2, 5, 7, 2)), strict=True
+    ):
+        assert found.shape == shape
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
