@@ -28,6 +28,7 @@ class Level:
     passes: int  # over all four parities
     priced: int  # of them, the first ones: those that mind how much places and colours are used
     random: int  # candidates at random places, per pixel
+    features: int  # of a neighbourhood
     wide: bool  # coherent candidates from 3x3 neighbours, else from the plus-shaped five
     crowding: float  # price of a source region that is used more than others
     tone: float  # price of colours that are used more than the exemplars have them
@@ -39,8 +40,8 @@ class Quality:
 
     passes: dict[int, int]
     random: dict[int, int]
+    features: dict[int, int]
     wide_from: int  # spacing
-    features: int
     sigma: float  # pixels of a level: weight of the neighbourhood's taps
     crowding: float = 0.01  # in units of the exemplars' variance, at spacings of 8 and more
     tone: float = 0.0  # in the same units, at spacings of 8 and 4
@@ -48,14 +49,24 @@ class Quality:
 
 
 # More random candidates, or crowding priced at finer levels too, break the pieces up; a wider neighbourhood and more
-# features make better seams. Plain areas grow with every pass at the coarse levels, which a price on tone holds back;
-# what seams that costs, a last pass without prices at the finest priced level heals.
+# features make better seams, these where pieces are laid out and hardly where they are trimmed. Plain areas grow with
+# every pass at the coarse levels, which a price on tone holds back; what seams that costs, a last pass without prices
+# at the finest priced level heals.
 _PASSES = {16: 2, 8: 4, 4: 4, 2: 2, 1: 1}
 _FEWER = {16: 2, 8: 2, 4: 2, 2: 2, 1: 1}
+_SIXTEEN = dict.fromkeys(_PASSES, 16)
 QUALITIES = {
-    "standard": Quality(_PASSES, {16: 4, 8: 4, 4: 3, 2: 1, 1: 0}, wide_from=2, features=20, sigma=2.0, tone=0.04),
-    "fast": Quality(_FEWER, {16: 4, 8: 4, 4: 2, 2: 1, 1: 1}, wide_from=4, features=16, sigma=1.6),
-    "draft": Quality({**_FEWER, 1: 0}, {16: 4, 8: 4, 4: 2, 2: 1, 1: 1}, wide_from=4, features=16, sigma=1.6),
+    "standard": Quality(
+        _PASSES,
+        random={16: 4, 8: 4, 4: 3, 2: 1, 1: 0},
+        features={16: 36, 8: 36, 4: 36, 2: 28, 1: 16},
+        wide_from=2,
+        sigma=2.0,
+        tone=0.04,
+        reluctance=0.04,
+    ),
+    "fast": Quality(_FEWER, {16: 4, 8: 4, 4: 2, 2: 1, 1: 1}, _SIXTEEN, wide_from=4, sigma=1.6),
+    "draft": Quality({**_FEWER, 1: 0}, {16: 4, 8: 4, 4: 2, 2: 1, 1: 1}, _SIXTEEN, wide_from=4, sigma=1.6),
 }
 STEPS = {16: 4, 8: 4, 4: 2, 2: 1, 1: 1}  # of source positions, by spacing
 COARSEST = 14  # pixels: about the least side at which synthesis starts
@@ -78,6 +89,7 @@ def plan(quality: Quality, size: int, sides: tuple[int, int]) -> tuple[Level, ..
                 passes=quality.passes[first] + extra,
                 priced=quality.passes[first] + extra - (1 if first == 4 else 0),
                 random=quality.random[first],
+                features=quality.features[first],
                 wide=first >= quality.wide_from,
                 crowding=quality.crowding if first >= 8 else 0.0,
                 tone=quality.tone if first in (8, 4) else 0.0,
@@ -218,7 +230,7 @@ def _maps(settings, level, exemplars):
             image,
             spread=level.spacing,
             step=level.step,
-            features=settings.features,
+            features=level.features,
             sigma=settings.sigma,
             blur=0.6 * level.spacing if level.spacing > 1 else 0.0,
         )
@@ -231,8 +243,8 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
     """The passes of a level: each pixel of a parity takes the best candidate, all at once."""
     batch, half = len(quad), quad.shape[-1]
     colours, words, steps = _maps(settings, level, exemplars)
-    filters = [jnp.asarray(quad) for quad in features.quad_basis(settings.features, settings.sigma)]
-    words_each, priced = settings.features // 4, level.crowding > 0 or level.tone > 0
+    filters = [jnp.asarray(quad) for quad in features.quad_basis(level.features, settings.sigma)]
+    words_each, priced = level.features // 4, level.crowding > 0 or level.tone > 0
     neighbours = usage.colour_neighbours(exemplars, space) if level.tone else None
     around = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if level.wide or y == 0 or x == 0]
     around.sort(key=lambda offset: abs(offset[0]) + abs(offset[1]))  # a tie keeps the pixel as it is
@@ -287,7 +299,7 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
             distance = jnp.zeros(start.shape)
             start = start[None] + jnp.arange(words_each)[:, None, None, None]
             numbers = features.unpack(jnp.take(words.reshape(-1), start, mode="clip"))
-            for j in range(settings.features):
+            for j in range(level.features):
                 found = numbers[j // words_each][j % words_each]
                 distance += ((found - wanted[j]) * steps[:, j, None, None]) ** 2
             distance *= jnp.where(c < len(around), 1.0, (1 + settings.reluctance) ** 2)
