@@ -147,7 +147,9 @@ def table_index(
     return (cell << 2) + ((row & 1) << 1) + (column & 1)
 
 
-def convolve(cells: Float[Array, "3 n i j 4"], filters: Sequence[Array]) -> list[Float[Array, "n i-2 j-2 _"]]:
+def convolve(
+    cells: Float[Array, "3 n i j 4"], filters: Sequence[Array | np.ndarray]
+) -> list[Float[Array, "n i-2 j-2 _"]]:
     """Valid 3x3 convolutions of each colour component with its filters `[3 3 4 d]`; of one without filters, none."""
     pairs = zip(cells if jax.default_backend() != "cpu" else _columns(cells), filters, strict=True)
     return [_convolve(part, jnp.asarray(of_it)) for part, of_it in pairs if of_it.shape[-1]]

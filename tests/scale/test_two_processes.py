@@ -47,11 +47,8 @@ def after_steps(folder, processes, count):
         time.sleep(0.1)
 
 
-def test_sigterm_death_and_evaluation(data, tmp_path):
-    folder = tmp_path / "run"
-    flags = (*FLAGS, data, "--config.epochs=3")
-
-    # SIGTERM to one of them: both save the same step, and say so once.
+def stopped_by_sigterm(folder, flags):
+    """SIGTERM to one of them: both save the same step, and say so once."""
     processes = pair(folder, *flags)
     after_steps(folder, processes, 2)
     processes[1].send_signal(signal.SIGTERM)
@@ -59,6 +56,13 @@ def test_sigterm_death_and_evaluation(data, tmp_path):
     assert (status, other_status) == (0, 0), said + other_said
     assert "SIGTERM: saved step" in said
     assert "SIGTERM: saved" not in other_said
+
+
+def test_sigterm_death_and_evaluation(data, tmp_path):
+    folder = tmp_path / "run"
+    flags = (*FLAGS, data, "--config.epochs=3")
+
+    stopped_by_sigterm(folder, flags)
     first = len(runs.learnt(folder))
     assert 2 <= first < 24
 
@@ -95,12 +99,7 @@ def test_sigterm_death_and_evaluation(data, tmp_path):
 def test_sigterm_reaches_steps_that_are_taken_many_at_a_time(data, tmp_path):
     folder = tmp_path / "run"
     flags = (*FLAGS, data, "--config.epochs=200", "--config.data.cache=device", "--config.log_every=3")
-    processes = pair(folder, *flags)
-    after_steps(folder, processes, 2)
-    processes[1].send_signal(signal.SIGTERM)
-    (status, said), (other_status, other_said) = end(folder, processes, 120)
-    assert (status, other_status) == (0, 0), said + other_said
-    assert "SIGTERM: saved step" in said
+    stopped_by_sigterm(folder, flags)
 
 
 def test_one_that_is_refused_takes_the_other_along(data, tmp_path):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ncl_jax.errors import UserError
-from ncl_jax.textures import synthesis, synthesize
+from ncl_jax.textures import synthesize
+from ncl_jax.textures.levels import QUALITIES, plan
 
 
 def noise(batch=2, count=2, side=24, seed=0, width=None):
@@ -92,11 +93,11 @@ def test_neighbours_come_from_neighbours():
 
 
 def test_levels_of_the_papers_size():
-    levels = synthesis.plan(synthesis.QUALITIES["standard"], 224, (96, 96))
+    levels = plan(QUALITIES["standard"], 224, (96, 96))
     assert [level.spacing for level in levels] == [16, 8, 4, 2, 1]
     assert [level.passes for level in levels] == [2, 4, 4, 2, 1]
     assert [level.priced for level in levels][:3] == [2, 4, 3]  # the last pass at the finest priced level is free
-    assert [level.spacing for level in synthesis.plan(synthesis.QUALITIES["standard"], 32, (14, 14))] == [2, 1]
+    assert [level.spacing for level in plan(QUALITIES["standard"], 32, (14, 14))] == [2, 1]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,50 @@
+"""Fine-tuning, on all labels and on a share of them, whatever the records lie in."""
+
+import numpy as np
+from builders import Jpegs
+
+from ncl_jax.data import datasets, prepared, stream, subset
+from ncl_jax.evaluation import protocol, sets
+
+
+def test_fine_tuning_learns_more_than_the_probe_of_a_random_encoder(make_subject):
+    chosen = {
+        "finetune": {"epochs": 20, "batch": 16, "learning_rate": 0.5},
+        "half": {"kind": "finetune", "share": 0.5, "epochs": 1, "batch": 16},
+    }
+    subject = make_subject(chosen)
+    there, missing = protocol.check(subject)
+    assert not missing
+    found, _ = sets.run(subject, there)
+    assert found["finetune"]["train_images"] == 60
+    assert found["half"]["train_images"] == 30
+    assert found["finetune"]["images"] == found["half"]["images"] == 21
+    assert found["finetune"]["top1"] > 0.6
+
+
+def test_a_share_of_prepared_records(drawn):
+    prepared.prepare(lambda: Jpegs(data_dir=str(drawn / "tfds")))
+    whole = datasets.open_dataset("jpegs", "train[5:45]", data_dir=drawn / "tfds")
+    ids = np.array([0, 1, 2, 17, 39])
+    part = subset.pick(whole, ids)
+    assert [(c.skip, c.take, c.start) for c in part.chunks] == [(5, 3, 0), (22, 1, 3), (44, 1, 4)]
+
+    def images(dataset):
+        batches = stream.eval_batches(dataset, batch=8, size=16, resize=16)
+        return np.concatenate([b["image"][b["mask"]] for b in batches])
+
+    np.testing.assert_array_equal(images(part), images(whole)[ids])
+
+
+def test_a_share_of_records_that_are_read_by_their_index(make_subject, drawn, tmp_path):
+    Jpegs(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
+    data = {"name": "jpegs", "train_split": "train", "test_split": "train[:20]", "data_dir": str(tmp_path)}
+    subject = make_subject({"half": {"kind": "finetune", "share": 0.5, "epochs": 1, "batch": 16}}, data=data)
+    whole = datasets.open_dataset("jpegs", "train", data_dir=tmp_path)
+    part = subset.pick(whole, np.array([3, 10, 11]))
+    assert [part.reader(i) for i in range(3)] == [whole.reader(k) | {"id": i} for i, k in enumerate((3, 10, 11))]
+    there, missing = protocol.check(subject)
+    assert not missing
+    found, failed = sets.run(subject, there)
+    assert not failed
+    assert found["half"]["train_images"] == 30
