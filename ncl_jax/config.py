@@ -255,7 +255,7 @@ def _check_pairs(config: Config) -> None:
     if config.checkpoint.keep_every_epochs % config.checkpoint.every_epochs:
         raise UserError(
             f"config.checkpoint.keep_every_epochs = {config.checkpoint.keep_every_epochs}: is no multiple of "
-            f"config.checkpoint.every_epochs = {config.checkpoint.every_epochs}, when there is something to keep"
+            f"config.checkpoint.every_epochs = {config.checkpoint.every_epochs}, and only those are saved"
         )
     for settings in (config.method, *config.negatives.values()):
         if hasattr(settings, "check"):
