@@ -44,7 +44,7 @@ QUALITIES = {
     "standard": Quality(
         _PASSES,
         random={16: 4, 8: 4, 4: 3, 2: 1, 1: 0},
-        features={16: 36, 8: 36, 4: 36, 2: 28, 1: 16},
+        features={16: 36, 8: 36, 4: 36, 2: 24, 1: 12},
         wide_from=2,
         sigma=2.0,
         tone=0.04,
