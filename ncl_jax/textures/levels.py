@@ -28,8 +28,8 @@ class Quality:
     features: dict[int, int]
     wide_from: int  # spacing
     sigma: float  # pixels of a level: weight of the neighbourhood's taps
-    crowding: float = 0.01  # in units of the exemplars' variance, at spacings of 8 and more
-    tone: float = 0.0  # in the same units, at spacings of 8 and 4
+    crowding: float = 0.01  # in units of the exemplars' variance, at spacings of 8 and more; see `plan`
+    tone: float = 0.04  # in the same units, at spacings of 8 and 4
     reluctance: float = 0.1  # towards random candidates: their distance counts as (1 + this) times as long
 
 
@@ -47,7 +47,6 @@ QUALITIES = {
         features={16: 36, 8: 36, 4: 36, 2: 24, 1: 12},
         wide_from=2,
         sigma=2.0,
-        tone=0.04,
         reluctance=0.04,
     ),
     "fast": Quality(_FEWER, {16: 4, 8: 4, 4: 2, 2: 1, 1: 1}, _SIXTEEN, wide_from=4, sigma=1.6),
@@ -61,9 +60,11 @@ def plan(quality: Quality, size: int, sides: tuple[int, int]) -> tuple[Level, ..
     """The levels for an output side and exemplar sides in pixels, coarsest first.
 
     The first spacing is the largest power of two that leaves a grid of 14 pixels and a sixth of the exemplar; at 224 px
-    from 96 px it is 16. The first level starts from noise and gets one pass more where it is not that one.
+    from 96 px it is 16. The first level starts from noise and gets one pass more where it is not that one. It is
+    priced as a spacing of 8 or 4 is, too, so that small textures keep all of their exemplars; pixels have no price.
     """
     first = 2 ** int(math.log2(max(1, min(size / COARSEST, min(sides) / 6, 16))))
+    crowded, toned = max(2, min(8, first)), max(2, min(4, first))  # finest levels that have the price
     levels = []
     while first >= 1:
         extra = 1 if not levels and first < 16 else 0
@@ -72,12 +73,12 @@ def plan(quality: Quality, size: int, sides: tuple[int, int]) -> tuple[Level, ..
                 spacing=first,
                 step=STEPS[first],
                 passes=quality.passes[first] + extra,
-                priced=quality.passes[first] + extra - (1 if first == 4 else 0),
+                priced=quality.passes[first] + extra - (1 if first == toned else 0),
                 random=quality.random[first],
                 features=quality.features[first],
                 wide=first >= quality.wide_from,
-                crowding=quality.crowding if first >= 8 else 0.0,
-                tone=quality.tone if first in (8, 4) else 0.0,
+                crowding=quality.crowding if first >= crowded else 0.0,
+                tone=quality.tone if toned <= first <= 8 else 0.0,
             )
         )
         first //= 2

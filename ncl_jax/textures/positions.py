@@ -27,8 +27,9 @@ class Space:
 
     @property
     def bins(self) -> int:
-        """Regions along an exemplar's side whose use is counted: 12, or fewer so that all have at most 288."""
-        return max(1, min(12, int((288 / self.count) ** 0.5)))
+        """Regions along an exemplar's side whose use is counted: 12, or fewer, so that all have at most 288 and each
+        is two positions wide."""
+        return max(1, min(12, int((288 / self.count) ** 0.5), self.rows // 2, self.columns // 2))
 
     def random(self, bits):
         """Positions from random words; sides are below 2^16, so that products stay in a word."""
