@@ -17,6 +17,18 @@ def load_config(path: str, overrides: Mapping[str, Any] | None = None):
     return config.load(path, overrides)
 
 
+def load_run(folder: str):
+    """`ncl_jax.convert.command.load_run`: what a workdir of `ncl-jax pretrain` holds, as a `ncl_jax.convert.Network`.
+
+    Features are `network.encoder().apply(network.variables, images, train=False)`, of images `[b s s 3]` as
+    `ncl_jax.augment.views.normalize` makes them. Raises `ncl_jax.errors.UserError`.
+    """
+    from ncl_jax.convert import command
+
+    register()
+    return command.load_run(folder)
+
+
 def register() -> None:
     """Methods, negatives and test sets bring their settings when they are imported."""
     from ncl_jax import methods, negatives  # noqa: F401

@@ -41,7 +41,7 @@ def run(
     """
     source = Path(source).expanduser()
     if (source / "checkpoints").is_dir():
-        network, tensors = from_workdir(source), None
+        network, tensors = load_run(source), None
         say(f"{source}: a run of ncl_jax: {network.describe()}")
     else:
         network, tensors = layouts.load(source, stem=stem)
@@ -68,10 +68,13 @@ def run(
         _say_differences(f"{output} in JAX and PyTorch", verify.verify(written, tensors), say)
 
 
-def from_workdir(folder: Path) -> Network:
-    """The newest good checkpoint of a run; of MoCo with queue, target and SGD's momentum as well."""
+def load_run(folder: str | os.PathLike) -> Network:
+    """The newest good checkpoint of a run's workdir; of MoCo with queue, target and SGD's momentum as well.
+
+    Raises UserError where there is none.
+    """
+    folder = Path(folder).expanduser().resolve()
     config = workdir.read_config(folder)
-    folder = folder.resolve()
     current = protocol.restore(config, folder, parallel.data_mesh())
     with Checkpoints(folder) as checkpoints:
         position: Mapping[str, int] = checkpoints.notes().get("position", {})
