@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -75,9 +76,9 @@ class Checkpoints:
         """Whatever the file system, tensorstore or orbax say of a folder that cannot be written, as a UserError."""
         try:
             yield
-        except jax.errors.JaxRuntimeError:  # no fault of the folder: another process of the run is gone
-            raise
         except Exception as error:
+            if lost := _lost_process(error):
+                raise jax.errors.JaxRuntimeError(lost) from error
             kept = sorted(int(path.name) for path in self.folder.glob("*") if path.name.isdigit())
             last = f"the last one is of step {kept[-1]}" if kept else "there is none yet"
             raise UserError(
@@ -138,13 +139,26 @@ class Checkpoints:
         self._checkpointer.reload()
 
 
+def _behind(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that it was raised for."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _lost_process(error: BaseException) -> str | None:
+    """What a collective said whose other end is gone: no fault of the folder. It may come as an error of any type."""
+    for seen in _behind(error):
+        if isinstance(seen, jax.errors.JaxRuntimeError) or re.match(r"[A-Z_]+: (Gloo|NCCL|\[?Collective)", str(seen)):
+            return str(seen)
+    return None
+
+
 def _reason(error: BaseException) -> str:
     """The first line of an error, or of what the system said where that is behind it."""
-    seen: BaseException | None = error
-    while seen is not None:
+    for seen in _behind(error):
         if isinstance(seen, OSError) and seen.strerror:
             return seen.strerror
-        seen = seen.__cause__ or seen.__context__
     text = str(error).strip()
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO):
         if os.strerror(number) in text:  # tensorstore tells its own operations before it

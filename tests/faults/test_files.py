@@ -88,6 +88,19 @@ def test_each_file_of_a_checkpoint_may_be_damaged(kind, saved, tmp_path):
     assert 1 in taken, "no damage was noticed at all"
 
 
+@pytest.mark.parametrize("error", [ValueError, jax.errors.JaxRuntimeError])
+def test_a_process_lost_while_saving_is_not_the_folders_fault(error, tmp_path, monkeypatch):
+    """Another process's death was told as a full folder when it came in a save, as an error of another type."""
+    with Checkpoints(tmp_path) as checkpoints:
+
+        def lost(*_, **__):
+            raise RuntimeError("save failed") from error("UNKNOWN: Gloo AllGather failed: Connection closed by peer")
+
+        monkeypatch.setattr(checkpoints._checkpointer, "save_async", lost)
+        with pytest.raises(jax.errors.JaxRuntimeError, match="Gloo AllGather failed"):
+            checkpoints.save(1, small_state(1), {"position": {}})
+
+
 def test_labels_out_of_range_are_refused_by_every_reader(jpegs):
     dataset = dataclasses.replace(jpegs, num_classes=2)
     line = r"jpegs\[train\]: .*#\d+ has label 2, of 2 classes \(0 to 1\); prepare the dataset again"
