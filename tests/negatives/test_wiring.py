@@ -76,7 +76,9 @@ def test_nothing_is_on_the_wire_that_is_not_needed(images, kinds):
 
 def test_eight_devices_make_the_negatives_of_one_and_send_no_images(images):
     config = config_of(images, KINDS, **{"augment.blur_probability": 0.0, "negatives.texture.quality": "draft"})
-    batch, key = batch_of(config), jax.random.key(0)
+    # Of a few hundred textures one has two places that fit alike to the last bit, and rounding, which depends on how many
+    # images a device has, decides between them. With this key none of the 16 has.
+    batch, key = batch_of(config), jax.random.key(1)
     made = []
     for devices in (1, 8):
         mesh = parallel.data_mesh(jax.devices()[:devices])
@@ -89,10 +91,7 @@ def test_eight_devices_make_the_negatives_of_one_and_send_no_images(images):
         compiled = jax.jit(views, in_shardings=(whole, split), out_shardings=split).lower(key, batch).compile()
         made.append(np.asarray(compiled(key, batch)))
     assert made[0].shape == (16, len(KINDS), SIDE, SIDE, 3)
-    # Of a few hundred textures one has two places that fit alike to the last bit, between which rounding decides.
-    same = np.abs(made[0] - made[1]).max((2, 3, 4)) < 1e-4
-    assert np.delete(same, KINDS.index("texture"), axis=1).all()
-    assert same[:, KINDS.index("texture")].sum() >= 15
+    np.testing.assert_allclose(*made, atol=1e-4)
     sent = re.findall(
         r"= (.*?) (?:all-gather|all-to-all|collective-permute|all-reduce)(?:-start)?\(", compiled.as_text()
     )
