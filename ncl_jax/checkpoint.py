@@ -149,7 +149,7 @@ def _behind(error: BaseException | None) -> Iterator[BaseException]:
 def _lost_process(error: BaseException) -> str | None:
     """What a collective said whose other end is gone: no fault of the folder. It may come as an error of any type."""
     for seen in _behind(error):
-        if isinstance(seen, jax.errors.JaxRuntimeError) or re.match(r"[A-Z_]+: (Gloo|NCCL|\[?Collective)", str(seen)):
+        if isinstance(seen, jax.errors.JaxRuntimeError) or re.match(r"[A-Z_]+: (Gloo|NCCL)", str(seen)):
             return str(seen)
     return None
 
