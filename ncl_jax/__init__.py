@@ -1,5 +1,6 @@
 """Contrastive pretraining that does not lean on texture, in JAX (NeurIPS 2021, arXiv 2110.14189)."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ def load_config(path: str, overrides: Mapping[str, Any] | None = None):
     return config.load(path, overrides)
 
 
-def load_run(folder: str):
+def load_run(folder: str | os.PathLike):
     """`ncl_jax.convert.command.load_run`: what a workdir of `ncl-jax pretrain` holds, as a `ncl_jax.convert.Network`.
 
     Features are `network.encoder().apply(network.variables, images, train=False)`, of images `[b s s 3]` as

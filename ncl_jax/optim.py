@@ -18,6 +18,7 @@ def schedule(config: Config, steps_per_epoch: int) -> optax.Schedule:
             # Small steps before the floor: 3 * (1/3) must count as the third epoch in float32.
             epoch = jnp.floor(epoch + 0.5 / steps_per_epoch)
         cosine = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip((epoch - warmup) / (total - warmup), 0, 1)))
+        # In this order and form: another rounding of the rate gives other runs than the committed ones.
         ramp = jnp.minimum(passed / warmup, 1.0) if warmup else 1.0
         return jnp.where(passed < warmup, peak * ramp, peak * cosine)
 
