@@ -150,11 +150,12 @@ def test_evaluate_repeats_the_numbers_from_the_checkpoint_alone(finished, capsys
 
 def test_another_evaluation_leaves_the_runs_own_alone(finished, capsys):
     before = (finished / "results.json").read_bytes()
-    assert main.main(["evaluate", f"--workdir={finished}", "--config.evaluation.knn_k=3"]) == 0
+    changes = ("--config.evaluation.sets={}", "--config.evaluation.online=()", "--config.evaluation.knn_k=3")
+    assert main.main(["evaluate", f"--workdir={finished}", *changes]) == 0
     assert (finished / "results.json").read_bytes() == before
-    assert (
-        json.loads((finished / "results_changed.json").read_text())["linear_top1"] == json.loads(before)["linear_top1"]
-    )
+    changed = json.loads((finished / "results_changed.json").read_text())
+    assert changed["sets"] == {}
+    assert changed["linear_top1"] == json.loads(before)["linear_top1"]
     assert f"wrote {finished / 'results_changed.json'}\n" in capsys.readouterr().out
 
 

@@ -76,8 +76,8 @@ def test_nothing_is_on_the_wire_that_is_not_needed(images, kinds):
 
 def test_eight_devices_make_the_negatives_of_one_and_send_no_images(images):
     config = config_of(images, KINDS, **{"augment.blur_probability": 0.0, "negatives.texture.quality": "draft"})
-    # Of a few hundred textures one has two places that fit alike to the last bit, and rounding, which depends on how many
-    # images a device has, decides between them. With this key none of the 16 has.
+    # Of a few hundred textures one has two places that fit alike to the last bit, and rounding, which depends on how
+    # many images a device has, decides between them. With this key none of the 16 has.
     batch, key = batch_of(config), jax.random.key(1)
     made = []
     for devices in (1, 8):
