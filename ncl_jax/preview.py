@@ -16,7 +16,7 @@ from ncl_jax.step import make_views
 
 
 def write(config: Config, path: Path | str, *, rows: int = 6) -> None:
-    """Write a PNG with a row per image: the query view, the key view, then every negative of the query.
+    """Write a PNG with a row per image, up to `rows`: the query view, the key view, then every negative of the query.
 
     Raises:
       UserError: no folder to write into, or no PNG's name; before anything is read.
@@ -27,8 +27,8 @@ def write(config: Config, path: Path | str, *, rows: int = 6) -> None:
     if not path.parent.is_dir():
         raise UserError(f"--output={path}: there is no folder {path.parent}")
     model, optim = dataclasses.replace(config.model, bn_groups=1), dataclasses.replace(config.optim, accumulate=1)
-    few = dataclasses.replace(config, batch=rows, model=model, optim=optim)
-    data = stream.open_train(few).need_batch(rows)
+    data = stream.open_train(config)
+    few = dataclasses.replace(config, batch=min(rows, data.num_examples), model=model, optim=optim)
     source = stream.TrainStream(data, few, fields=negatives.needs(config.negatives), process=(0, 1))
     batch = next(iter(source))
     views = jax.jit(functools.partial(make_views, few))(jax.random.key(config.seed), batch)
