@@ -46,6 +46,10 @@ def get_config(variant: str | None = None) -> dict:
         },
         "patch_alpha3": {"label": "patch, alpha 3", "overrides": patch | {"negatives.patch.alpha": 3.0}},
         "texture": {"label": "texture, alpha 2", "overrides": texture},
+        "texture_online": {
+            "label": "texture, alpha 2, with gradient",
+            "overrides": texture | {"method.non_semantic_encoder": "online"},
+        },
         "patch_texture": {
             "label": "patch + texture, alpha 2",
             "overrides": {"negatives": {**patch["negatives"], **texture["negatives"]}},
