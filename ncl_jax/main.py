@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--export", metavar="FOLDER", help="also keep tables and figure there, e.g. configs/study/results/NAME"
     )
+    sub.add_argument("--import", dest="take_from", metavar="FOLDER", help="take over the runs that are kept there")
 
     sub = command("textures", _textures, "build the texture version of a dataset, or go on with it", epilog=None)
     sub.add_argument("--dataset", required=True, help="a TFDS name, a built-in one, or folder:PATH")
@@ -214,6 +215,7 @@ def _study(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         only=tuple(name for name in arguments.only.split(",") if name),
         report=arguments.report,
         export=arguments.export,
+        take_from=arguments.take_from,
         command=shlex.join(["ncl-jax", "study", *flags]),
     )
 

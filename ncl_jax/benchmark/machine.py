@@ -48,6 +48,11 @@ def sentence(described: dict[str, Any]) -> str:
     return f"{hardware(described)}, load {load}; {software(described)}; {described['date'][:10]}"
 
 
+def line(described: dict[str, Any]) -> str:
+    """What two runs need to have in common to be compared: `hardware` and `software`."""
+    return f"{hardware(described)}; {software(described)}"
+
+
 def hardware(described: dict[str, Any]) -> str:
     device = f"{described['devices']} x {described['device']}, " if described["platform"] != "cpu" else ""
     return f"{device}{described['cpu']}, {described['cores']} core{'s' * (described['cores'] != 1)}"

@@ -1,15 +1,12 @@
 """What `ncl-jax study` does: run, sum up after every run, write the report."""
 
 import json
-import shutil
 from pathlib import Path
 
 from ncl_jax import workdir
 from ncl_jax.errors import UserError
-from ncl_jax.study import figures, page, runs, summary, tables
+from ncl_jax.study import kept, page, runs, summary, tables
 from ncl_jax.study.plan import Plan
-
-_FILES = ("summary.json", "summary.csv", "summary.md", "runs.csv")
 
 
 def run(
@@ -19,17 +16,18 @@ def run(
     only: tuple[str, ...] = (),
     report: bool = False,
     export: str | None = None,
+    take_from: str | None = None,
     command: str,
 ) -> None:
     """Carry out `plan` in `folder`, or go on with it.
 
     `only`: these variants. `report`: run nothing, write tables and report of what is there. `export`: also keep the
-    tables and a figure in this folder. Raises UserError for bad input before any compute, and in the end if a run has
-    failed.
+    tables and a figure in this folder. `take_from`: such a folder, whose runs are taken over. Raises UserError for bad
+    input before any compute, and in the end if a run has failed.
     """
     summary.published(plan)  # finds mistakes before anything is made
     root = Path(folder).expanduser().resolve()
-    if report and not root.is_dir():
+    if report and take_from is None and not root.is_dir():
         raise UserError(f"--workdir={root}: holds no study")
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -39,6 +37,11 @@ def run(
     def sum_up() -> None:
         write(summary.collect(plan, root, command), root)
 
+    if take_from is not None:
+        kept.take_over(plan, root, Path(take_from))
+    if export is not None:
+        to_run = () if report else plan.runs(only)
+        kept.check(Path(export), kept.finished(summary.collect(plan, root, command)) | set(to_run))
     if not report:
         runs.check(plan, root, only)
         sum_up()
@@ -49,7 +52,7 @@ def run(
     print(tables.markdown(document))
     print(f"wrote {root / 'report.html'}", flush=True)
     if export is not None:
-        keep(document, root, Path(export))
+        kept.write(document, root, Path(export))
     failed = tables.failures(document)
     if failed:
         raise UserError(f"{len(failed)} of {len(document['runs'])} runs failed; the first: {failed[0]}")
@@ -64,14 +67,3 @@ def write(document: summary.Document, folder: Path) -> None:
         ("runs.csv", tables.runs_csv(document)),
     ):
         workdir.write_text(folder / name, text)
-
-
-def keep(document: summary.Document, root: Path, target: Path) -> None:
-    """The small files of a study, to be kept under version control: its tables, and the figure of the main measures."""
-    target.mkdir(parents=True, exist_ok=True)
-    for name in _FILES:
-        shutil.copyfile(root / name, target / name)
-    overview = figures.overview(document, main=True)
-    if overview is not None:
-        (target / "overview.png").write_bytes(overview)
-    print(f"wrote {target}")

@@ -43,7 +43,7 @@ def folder_of(root: Path, variant: str, seed: int) -> Path:
 
 def read(folder: Path) -> dict[str, Any] | None:
     """What is known of a run: `status` ("finished", "failed", "stopped" or "running"), `error`, `seconds` of computing,
-    `machine`, `config` and, of a finished one, `results`; None where it has not begun."""
+    `machine` (a line), `config` and, of a finished one, `results`; None where it has not begun."""
     record = _json(folder / RECORD)
     if record is not None and record["status"] == "finished":
         record["results"] = _json(folder / "results.json")
@@ -55,7 +55,7 @@ def read(folder: Path) -> dict[str, Any] | None:
 def is_finished(folder: Path, config: Config) -> bool:
     """Its results are there, and this very config gave them."""
     record = read(folder)
-    return record is not None and record["status"] == "finished" and not _changes(record["config"], config)
+    return record is not None and record["status"] == "finished" and not changes(record["config"], config)
 
 
 def check(plan: Plan, root: Path, only: tuple[str, ...] = ()) -> None:
@@ -71,11 +71,11 @@ def check(plan: Plan, root: Path, only: tuple[str, ...] = ()) -> None:
             workdir.check_same(folder, config)
             record = read(folder)
             if record and record["status"] == "finished" and record.get("checkpoints_deleted"):
-                changes = _changes(record["config"], config)
-                if changes:
+                changed = changes(record["config"], config)
+                if changed:
                     raise UserError(
                         f"{folder}: its checkpoints were deleted, so it cannot be measured anew "
-                        f"({'; '.join(changes)}); delete the folder to run it again"
+                        f"({'; '.join(changed)}); delete the folder to run it again"
                     )
             inputs = config_lib.to_dict(config)
             inputs = [inputs[key] for key in ("data", "evaluation", "batch", "optim", "negatives")]
@@ -137,7 +137,7 @@ def _run(config: Config, folder: Path, *, keep_checkpoints: bool) -> bool:
     """One run to its end, recorded; False where SIGTERM stopped it."""
     before = read(folder) or {}
     began = time.perf_counter()
-    record = {"status": "running", "seconds": before.get("seconds", 0.0), "machine": machine.describe()}
+    record = {"status": "running", "seconds": before.get("seconds", 0.0), "machine": machine.line(machine.describe())}
     record["config"] = config_lib.to_dict(config)
 
     def write(status: str, **more: Any) -> None:
@@ -174,7 +174,8 @@ def _run(config: Config, folder: Path, *, keep_checkpoints: bool) -> bool:
     return True
 
 
-def _changes(old: dict[str, Any], config: Config) -> list[str]:
+def changes(old: dict[str, Any], config: Config) -> list[str]:
+    """What in `config` makes another run of it than in `old`, the config of one, as a dict."""
     lines = config_lib.difference(config_lib.to_dict(config_lib.parse(old)), config_lib.to_dict(config))
     return [line for line in lines if not line.startswith(_FREE)]
 

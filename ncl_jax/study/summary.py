@@ -82,14 +82,13 @@ def read(path: Path) -> Document:
 
 def _run(folder: Path, variant: str, seed: int) -> dict[str, Any]:
     record = runs.read(folder) or {"status": "not begun"}
-    described = record.get("machine")
     return {
         "variant": variant,
         "seed": seed,
         "status": record["status"],
         "error": record.get("error"),
         "seconds": record.get("seconds", 0.0),
-        "machine": f"{machine.hardware(described)}; {machine.software(described)}" if described else None,
+        "machine": record.get("machine"),
         "results": record.get("results"),
         "curves": _curves(folder / "metrics.jsonl"),
         "training": _last(folder / "metrics.jsonl") if record["status"] == "finished" else {},

@@ -180,6 +180,50 @@ def test_report_runs_nothing_and_export_keeps_the_tables(studied, tmp_path):
     assert names == {"summary.json", "summary.csv", "summary.md", "runs.csv", "overview.png"}
 
 
+def test_a_kept_study_goes_on_in_another_folder(studied, tmp_path, capsys):
+    kept = f"{tmp_path / 'kept'}"
+    photographs = "--config.data.name=folder:/first"
+    assert studied("--only=baseline,patch", photographs, f"--export={kept}")[0] == 0
+    before = document(studied)
+    studied.folder.rename(tmp_path / "lost")
+    status, begun = studied("--config.data.name=folder:/second", f"--import={kept}", f"--export={kept}")
+    assert (status, begun) == (0, [run for run in ALL if run[0] == "alpha3"])
+    assert f"took over 4 runs that are kept in {kept}" in capsys.readouterr().out
+    after = json.loads((tmp_path / "kept" / "summary.json").read_text())
+    assert after == document(studied)
+    for old, new in zip(before["runs"], after["runs"], strict=True):
+        assert new == old or new["variant"] == "alpha3"
+    assert [c for c in after["table"] if c["variant"] != "alpha3"] == [
+        c for c in before["table"] if c["variant"] != "alpha3"
+    ]
+
+
+def test_what_is_kept_is_taken_over_as_it_is_or_not_at_all(studied, tmp_path, capsys):
+    kept = tmp_path / "kept"
+    assert studied("--only=baseline", f"--export={kept}")[0] == 0
+    studied.folder.rename(tmp_path / "lost")
+    assert studied("--config.optim.learning_rate=7.5", f"--import={kept}") == (1, [])
+    assert re.search(
+        r"variant baseline was run with other settings \(optim.learning_rate: \S+ -> 7.5\)", capsys.readouterr().err
+    )
+    assert not (studied.folder / "baseline").exists()
+    assert studied(f"--import={tmp_path / 'nothing'}") == (1, [])
+    assert "summary.json: no such file" in capsys.readouterr().err
+
+
+def test_what_is_kept_is_not_lost_to_another_study(studied, tmp_path, capsys):
+    kept = tmp_path / "kept"
+    assert studied("--only=baseline", f"--export={kept}")[0] == 0
+    stands = (kept / "summary.json").read_text()
+    studied.folder.rename(tmp_path / "lost")
+    assert studied("--only=patch", f"--export={kept}") == (1, [])
+    assert "would lose 2 finished runs that are kept there (first: variant baseline, seed 0)" in capsys.readouterr().err
+    studied.faults["baseline", 1] = ValueError("out of memory")
+    assert studied("--only=baseline", f"--export={kept}")[0] == 1  # one fails that was finished there
+    assert "would lose 1 finished runs" in capsys.readouterr().err
+    assert (kept / "summary.json").read_text() == stands
+
+
 class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()

@@ -1,0 +1,105 @@
+"""Finished runs as files small enough for version control: kept (`--export`), and gone on from (`--import`)."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ncl_jax import config as config_lib
+from ncl_jax import workdir
+from ncl_jax.errors import UserError
+from ncl_jax.study import figures, runs, summary
+from ncl_jax.study.plan import Plan
+
+Run = tuple[str, int]  # variant, seed
+_FILES = ("summary.json", "summary.csv", "summary.md", "runs.csv")
+
+
+def write(document: summary.Document, root: Path, target: Path) -> None:
+    """Keep the tables of the study in `root`, and the figure of its main measures, in `target`.
+
+    Raises UserError if that would lose runs that are kept there (`check`).
+    """
+    check(target, finished(document))
+    target.mkdir(parents=True, exist_ok=True)
+    for name in _FILES:
+        shutil.copyfile(root / name, target / name)
+    overview = figures.overview(document, main=True)
+    if overview is not None:
+        (target / "overview.png").write_bytes(overview)
+    print(f"wrote {target}")
+
+
+def check(target: Path, known: set[Run]) -> None:
+    """Raises UserError if finished runs are kept in `target` that are not `known`."""
+    lost = finished(_read(target)) - known if (target / "summary.json").exists() else set()
+    if lost:
+        variant, seed = min(lost)
+        raise UserError(
+            f"--export={target}: would lose {len(lost)} finished runs that are kept there (first: variant {variant}, "
+            f"seed {seed}); add --import={target}, or name another folder"
+        )
+
+
+def finished(document: summary.Document) -> set[Run]:
+    return {(run["variant"], run["seed"]) for run in document["runs"] if run["status"] == "finished"}
+
+
+def take_over(plan: Plan, root: Path, source: Path) -> None:
+    """Put the finished runs kept in `source` into the study's folder `root`, where they then count as its own.
+
+    Runs that `root` has begun itself stay as they are, and those of other variants or seeds than the plan's stay out.
+    Two folders of images are taken to be the same images: they lie elsewhere on another machine.
+
+    Raises:
+      UserError: nothing is kept there, or a run has other settings than the plan's; nothing was written.
+    """
+    document, records = _read(source), []
+    wanted = finished(document) & set(plan.runs())
+    for run in document["runs"]:
+        variant, seed = run["variant"], run["seed"]
+        if (variant, seed) not in wanted or runs.read(runs.folder_of(root, variant, seed)) is not None:
+            continue
+        config = plan.config(variant, seed)
+        own = config_lib.to_dict(config)
+        try:
+            old = document["variants"][variant]["config"] | {"seed": seed}
+            changes = runs.changes(_moved(old, own), config)
+        except UserError as error:  # of a version with other settings
+            changes = [str(error)]
+        if changes:
+            raise UserError(f"--import={source}: variant {variant} was run with other settings ({'; '.join(changes)})")
+        records.append((run, own))
+    for run, own in records:
+        _put(runs.folder_of(root, run["variant"], run["seed"]), run, own)
+    print(f"took over {len(records)} runs that are kept in {source}", flush=True)
+
+
+def _read(folder: Path) -> summary.Document:
+    return summary.read(folder / "summary.json")
+
+
+def _put(folder: Path, run: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Write a finished run, as far as a document holds it; last the file that says that it is one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: dict[int, dict[str, float]] = {}
+    for name, points in run["curves"].items():
+        for step, value in points:
+            rows.setdefault(step, {"step": step})[name] = value
+    if "loss" in run["curves"]:
+        rows[run["curves"]["loss"][-1][0]] |= run["training"]
+    lines = [json.dumps(rows[step]) + "\n" for step in sorted(rows)]
+    workdir.write_text(folder / "metrics.jsonl", "".join(lines))
+    workdir.write_json(folder / "config.json", config)
+    workdir.write_json(folder / "results.json", run["results"])
+    record = {"status": "finished", "seconds": run["seconds"], "machine": run["machine"], "config": config}
+    workdir.write_json(folder / runs.RECORD, record | {"checkpoints_deleted": True})
+
+
+def _moved(old: Any, new: Any) -> Any:
+    """`old`, with the places of folders of images taken from `new`."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return {key: _moved(value, new.get(key)) for key, value in old.items()}
+    folders = all(isinstance(value, str) and value.startswith("folder:") for value in (old, new))
+    return new if folders else old

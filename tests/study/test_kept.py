@@ -1,0 +1,25 @@
+"""The results that are kept in `configs/study/results`: their own command goes on from them."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ncl_jax.study import kept, plan, summary
+
+ROOT = Path(__file__).parents[2]
+RESULTS = sorted(path.parent for path in (ROOT / "configs" / "study" / "results").glob("*/summary.json"))
+
+
+@pytest.mark.parametrize("source", RESULTS, ids=lambda path: path.name)
+def test_kept_results_are_of_the_studies_as_they_are(source, tmp_path):
+    """Had a setting changed since, a run made now would not compare with them."""
+    before = summary.read(source / "summary.json")
+    flags = dict(flag.removeprefix("--").split("=", 1) for flag in shlex.split(before["command"])[2:])
+    overrides = {k.removeprefix("config."): v for k, v in flags.items() if k.startswith("config.")}
+    study = plan.load(str(ROOT / flags["config"]), overrides)
+    kept.take_over(study, tmp_path, source)
+    after = summary.collect(study, tmp_path, before["command"])
+    assert kept.finished(before) == kept.finished(after) != set()
+    old, new = ({(run["variant"], run["seed"]): run for run in d["runs"] if run["results"]} for d in (before, after))
+    assert new == old
