@@ -44,6 +44,7 @@ class Augment:
     jitter_strength: float = option(1.0, low=0.0)  # multiplies the recipe's colour-jitter ranges
     blur_probability: float | None = option(None, low=0.0, high=1.0)
     seam_shift: int = option(0, low=0)  # pixels; above 0 both views get the seams of patch negatives, and stay readable
+    seam_patch_size: tuple[int, int] | None = option(None, low=1)  # of these seams; None: as the patch negatives have
 
 
 @dataclasses.dataclass(frozen=True)

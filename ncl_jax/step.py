@@ -36,9 +36,10 @@ def make_views(config: Config, key: Key[Array, ""], batch: Batch) -> dict[str, A
     }
     non_semantic = negatives.generate(negatives_key, views, config.negatives, query_recipe)
     if config.augment.seam_shift:  # after the negatives, which are made of whole views
-        seams = {"patch_size": patch.scaled_sides(config.data.image_size), "shift": config.augment.seam_shift}
+        of_negatives = config.negatives.get("patch", patch.Settings()).patch_size
+        sides = config.augment.seam_patch_size or of_negatives or patch.scaled_sides(config.data.image_size)
         for name, seam_key in zip(("query", "key"), jax.random.split(jax.random.fold_in(key, 3)), strict=True):
-            views[name] = patch.with_seams(seam_key, views[name], **seams)
+            views[name] = patch.with_seams(seam_key, views[name], patch_size=sides, shift=config.augment.seam_shift)
     return {
         "query": views["query"],
         "key": views["key"],

@@ -103,6 +103,17 @@ def test_byol_regression_equals_the_equation(num):
 
 
 @pytest.mark.parametrize("num", [None, 1, 2])
+def test_in_batch_loss_equals_the_equation(num):
+    """MoCo-v3's: a query's key against the other keys of the batch, each once."""
+    q, k, _, z = embeddings(5, 6, 7, 1, num)
+    expected = [
+        reference_info_nce(q[[i]], k[[i]], np.delete(k, i, 0), z[[i]] if num else None, 0.5, 2.0) for i in range(6)
+    ]
+    logits = losses.in_batch_logits(q, k, z, temperature=0.5, alpha=2.0)
+    np.testing.assert_allclose(losses.first_is_positive(logits), np.concatenate(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("num", [None, 1, 2])
 def test_nt_xent_equals_the_equation(num):
     q, k, _, z = embeddings(6, 5, 7, 1, num)
     anchors = unit(np.concatenate([q, k]))

@@ -1,14 +1,16 @@
 """The step: the same numbers on 1 and on 8 devices, no image on the wire between them, one compilation."""
 
+import dataclasses
 import re
 
 import jax
 import numpy as np
 import pytest
-from tiny_step import SIDE, TINY, batch, flat, make
+from tiny_step import SIDE, TINY, batch, flat, make, settings
 
 from ncl_jax import config as config_lib
 from ncl_jax import methods
+from ncl_jax.step import make_views
 
 
 @pytest.fixture
@@ -56,9 +58,12 @@ def test_eight_devices_move_no_images():
     assert max(moved) <= 16 * 8 * 4
 
 
-def test_key_order_puts_embeddings_back():
+@pytest.mark.parametrize(
+    "method", [{}, {"symmetric": True}, {"name": "byol", "hidden_dim": 16, "embedding_dim": 8}], ids=str
+)
+def test_key_order_puts_embeddings_back(method):
     """With batch norm over the whole batch, the order in which key views come changes nothing."""
-    config = config_lib.parse(TINY)
+    config = config_lib.parse(TINY | {"method": method if "name" in method else TINY["method"] | method})
     method = methods.build(config, 8)
     params, extra = method.init(jax.random.key(0), np.zeros((2, SIDE, SIDE, 3), np.float32))
     rng = np.random.default_rng(0)
@@ -71,8 +76,9 @@ def test_key_order_puts_embeddings_back():
         results.append(loss(views | {"non_semantic": None, "alpha": np.zeros(0, np.float32)}))
     (one, aux), (two, shuffled) = results
     np.testing.assert_allclose(one, two, rtol=1e-5)
-    np.testing.assert_allclose(aux["keys"], shuffled["keys"], atol=1e-5)
-    assert np.abs(np.asarray(aux["keys"])[0] - np.asarray(aux["keys"])[1]).max() > 1e-3
+    if "keys" in aux:
+        np.testing.assert_allclose(aux["keys"], shuffled["keys"], atol=1e-5)
+        assert np.abs(np.asarray(aux["keys"])[0] - np.asarray(aux["keys"])[1]).max() > 1e-3
 
 
 def test_queue_turns_and_holds_the_newest_keys():
@@ -114,10 +120,36 @@ def test_options_run_and_change_the_loss(changes):
     for number in range(2):
         state_a, one = base(state_a, batch(number))
         state_b, two = other(state_b, batch(number))
+        if "method.symmetric" in changes:  # both views' keys go into the queue
+            assert int(state_b.extra["pointer"]) == 32 * (number + 1) % 64
     assert np.isfinite(float(two["loss"]))
     assert float(one["loss"]) != float(two["loss"])
-    if "method.symmetric" in changes:
-        assert int(state_b.extra["pointer"]) == 64 % 64
+
+
+@pytest.mark.parametrize(("number", "share"), [(0, 0.0), (1, 0.25), (3, 0.75), (4, 1.0), (7, 1.0)])
+def test_alpha_rises_over_its_epochs_and_stays(number, share):
+    """A step that far into a warm-up of one epoch, of four steps, is one with that share of alpha and no warm-up."""
+
+    def loss(**changes):
+        run, current = make(1, **changes)
+        return float(run(dataclasses.replace(current, step=np.int32(number)), batch(0))[1]["loss"])
+
+    rising = loss(alpha_warmup_epochs=1.0)
+    steady = loss(**{"negatives.patch.alpha": 2.0 * share or 1e-9})  # 0 would leave them out of the sum
+    assert rising == pytest.approx(steady, rel=1e-6)
+
+
+def test_seams_are_those_of_the_patch_negatives():
+    """In the views too, whose seams are to tell nothing; or of a size of their own."""
+
+    def query(**changes):
+        config = settings(**{"augment.seam_shift": 1, **changes})
+        return np.asarray(make_views(config, jax.random.key(0), batch(0))["query"])
+
+    small, large = ({"negatives.patch.patch_size": sides} for sides in ((2, 5), (8, 8)))
+    assert np.abs(query(**small) - query(**large)).max() > 0.1
+    np.testing.assert_array_equal(query(**large), query(**small, **{"augment.seam_patch_size": (8, 8)}))
+    np.testing.assert_array_equal(query(**large), query(negatives={}, **{"augment.seam_patch_size": (8, 8)}))
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])

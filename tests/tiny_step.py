@@ -1,5 +1,7 @@
 """A step small enough for tests: its config, its state, its batches."""
 
+import copy
+
 import jax
 import numpy as np
 
@@ -22,9 +24,9 @@ TINY = {
 
 def settings(seed=0, **changes):
     """The config with these changes."""
-    raw = TINY | {"seed": seed}
+    raw = copy.deepcopy(TINY) | {"seed": seed}  # `override` changes sections in place
     for key, value in changes.items():
-        config_file.override(raw := {k: dict(v) if isinstance(v, dict) else v for k, v in raw.items()}, key, value)
+        config_file.override(raw, key, value)
     return config_lib.parse(raw)
 
 

@@ -19,13 +19,14 @@ def of_negatives(key: str, values: dict, more: dict | None = None) -> dict:
     }
 
 
-def of_all(name: str, key: str, values: tuple, default: float) -> dict:
-    """The same, of a setting that the plain method has as well."""
+def of_all(name: str, key: str, values: tuple, default: float, more: dict | None = None) -> dict:
+    """The same, of a setting that the plain method has as well; `more` goes with the values beside the default."""
     found = {}
     for value in values:
         plain, patch = (f"{name}{value:g}_baseline", f"{name}{value:g}") if value != default else ("baseline", "patch")
-        found[plain] = (None, {**PLAIN, key: value}, plain)
-        found[patch] = (value, {**PATCH, key: value}, plain)
+        changed = {key: value} | (more or {} if value != default else {})
+        found[plain] = (None, {**PLAIN, **changed}, plain)
+        found[patch] = (value, {**PATCH, **changed}, plain)
     return found
 
 
@@ -66,7 +67,11 @@ AXES = {
     "queue": {"queue size": of_all("queue", "method.queue_size", (256, 1024, 4096), 1024)},
     "capacity": {"width of the ResNet": of_all("width", "model.width", (0.125, 0.25, 0.5), 0.25)},
     "augmentation": {"strength of the colour jitter": of_all("jitter", "augment.jitter_strength", (0.0, 0.5, 1.0), 1)},
-    "seams": {"seams of both views: shift (px)": of_all("seams", "augment.seam_shift", (0, 1, 2), 0)},
+    "seams": {
+        "seams of both views: shift (px)": of_all(
+            "seams", "augment.seam_shift", (0, 1, 2), 0, {"augment.seam_patch_size": (4, 10)}
+        )
+    },
     "epochs": {"epochs": of_all("epochs", "epochs", (4, 12, 36), 12)},
 }
 VARIANTS = tuple(AXES)

@@ -44,6 +44,7 @@ def run(name: str, options: Options, output: str | None = None) -> dict[str, Res
     _check(name, options, output)
     results = {}
     for each in names:
+        print(f"measuring {each}: {REGISTRY[each][1]}", file=sys.stderr, flush=True)
         try:
             result = importlib.import_module(f"ncl_jax.benchmark.{REGISTRY[each][0]}").run(options)
         except UserError as error:

@@ -72,7 +72,8 @@ def summarize_corruptions(
 ) -> dict[str, Any]:
     """`mean` top-1 over the 15 standard corruptions and all severities, `per_corruption`, and `mce` where it may stand.
 
-    mCE is only comparable for ImageNet's 1000 classes at 224 pixels, as AlexNet's errors are; elsewhere it is left out.
+    mCE is only comparable for ImageNet's 1000 classes at 224 pixels and all five severities, as AlexNet's errors are;
+    elsewhere it is left out.
     Corruptions beyond the 15 count in `per_corruption` only.
     """
     standard = [name for name in CORRUPTIONS if name in accuracy]
@@ -85,7 +86,8 @@ def summarize_corruptions(
         "per_corruption": per_corruption,
         "per_severity": {name: [float(v) for v in values] for name, values in accuracy.items()},
     }
-    if (num_classes, image_size, len(standard)) == (1000, 224, len(CORRUPTIONS)):
+    whole = len(standard) == len(CORRUPTIONS) and all(len(accuracy[name]) == len(SEVERITIES) for name in standard)
+    if (num_classes, image_size) == (1000, 224) and whole:
         summary["mce"] = mean_corruption_error({name: 1 - per_corruption[name] for name in CORRUPTIONS})
     return summary
 

@@ -77,6 +77,7 @@ def test_each_file_of_a_checkpoint_may_be_damaged(kind, saved, tmp_path):
                 patch.setattr("warnings.warn", lambda message, *_, said=said, **__: said.append(str(message)))
                 found = checkpoints.restore(abstract, where)
         assert found is not None, file
+        said = [message for message in said if "was never awaited" not in message]  # of orbax, see above
         state, notes = found
         step = int(state["step"])
         np.testing.assert_array_equal(state["a"], small_state(step)["a"], err_msg=str(file))

@@ -159,9 +159,14 @@ def test_byols_target_has_no_predictor_and_gets_no_gradient():
     assert not any(np.any(grad) for grad in jax.tree.leaves(grads))
 
 
-def test_alpha_warms_up():
-    # At step 0 every alpha is 0: of a negative, e^0 is left in the sum.
-    assert run("moco", alpha_warmup_epochs=1.0)[0] < run("moco")[0]
+@pytest.mark.parametrize("temperature", [0.25, 1.0])
+def test_moco_v3_scales_its_loss_by_twice_the_temperature(temperature):
+    """Their algorithm 1. Equal embeddings, as a head of zeros makes them, have equal logits: the log of how many."""
+    method = {**of("moco_v3"), "temperature": temperature}
+    params, loss = loss_of(config_lib.parse(TINY | {"method": method}))
+    params["predictor"] = jax.tree.map(jnp.zeros_like, params["predictor"])
+    plain = views() | {"non_semantic": None, "alpha": np.zeros(0, np.float32)}
+    assert loss(params, plain) == pytest.approx(2 * temperature * 2 * np.log(8), rel=1e-6)
 
 
 def test_default_alpha_follows_the_method():
