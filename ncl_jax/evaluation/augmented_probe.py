@@ -19,7 +19,10 @@ from ncl_jax.evaluation import linear_probe
 def fit(
     config: Config, model: models.ResNet, variables: Mapping[str, Any], dataset: Dataset, mesh: Mesh
 ) -> linear_probe.Probe:
-    """`linear_probe.fit_augmented` with what `config.evaluation` says of epochs, rate and batch."""
+    """`linear_probe.fit_augmented` with what `config.evaluation` says of epochs, rate and batch.
+
+    Where the devices or too few images make the batch another one, the rate changes in proportion.
+    """
     settings = config.evaluation
     source = training_crops(config, dataset, batch=settings.probe_batch, mesh=mesh)
 
@@ -35,16 +38,20 @@ def fit(
             num_classes=dataset.num_classes or 0,
             epochs=settings.probe_epochs,
             steps_per_epoch=source.steps_per_epoch,
-            learning_rate=settings.probe_learning_rate,
+            learning_rate=settings.probe_learning_rate * source.batch / settings.probe_batch,
             seed=config.seed,
         )
 
 
 def training_crops(config: Config, dataset: Dataset, *, batch: int, mesh: Mesh) -> stream.CropStream:
-    """Batches of one crop an image, 8 to 100 % of its area, as supervised training takes them."""
+    """Batches of one crop an image, 8 to 100 % of its area, as supervised training takes them.
+
+    `batch` is cut to what the dataset fills and the devices share evenly. Raises UserError where there are fewer images
+    than devices.
+    """
     return stream.CropStream(
         dataset,
-        batch=max(mesh.size, batch // mesh.size * mesh.size),
+        batch=max(mesh.size, min(batch, dataset.num_examples) // mesh.size * mesh.size),
         image_size=config.data.image_size,
         seed=config.seed,
         process=stream.jax_process(),

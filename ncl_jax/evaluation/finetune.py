@@ -35,10 +35,10 @@ def fit(
     """A jitted function from images to class scores, trained on random crops and flips of `dataset`.
 
     SGD with Nesterov momentum 0.9 from `learning_rate` (per 256 images) by a cosine to zero, no weight decay, batch
-    norm over the whole batch; the classifier begins at zero. Raises UserError for a dataset that does not fill a batch
-    on the devices, and for a loss that is no longer finite.
+    norm over the whole batch; the classifier begins at zero. Raises UserError for fewer images than devices, and for a
+    loss that is no longer finite.
     """
-    source = augmented_probe.training_crops(config, dataset, batch=min(batch, dataset.num_examples), mesh=mesh)
+    source = augmented_probe.training_crops(config, dataset, batch=batch, mesh=mesh)
     total = epochs * source.steps_per_epoch
     rate = optax.cosine_decay_schedule(learning_rate * source.batch / 256, total)
     optimizer = optax.sgd(rate, momentum=0.9, nesterov=True)

@@ -2,6 +2,7 @@
 
 The negatives are the other keys of the batch, and a predictor follows the projection head. It is a method of its own,
 not an option of `moco`: of MoCo-v2's settings and state it has no queue, and adds a predictor and a momentum schedule.
+Both heads are BYOL's: theirs end in a batch norm besides, which this one does not.
 """
 
 import dataclasses

@@ -1,4 +1,7 @@
-"""SimCLR with non-semantic negatives (Chen et al. 2020): NT-Xent over the global batch, one encoder, no target."""
+"""SimCLR with non-semantic negatives (Chen et al. 2020): NT-Xent over the global batch, one encoder, no target.
+
+The head is the paper's; the authors' code ends it in a batch norm besides.
+"""
 
 import dataclasses
 from collections.abc import Mapping

@@ -79,6 +79,9 @@ def test_balanced_subset():
     assert set(small) <= set(large)
     assert not np.array_equal(small, few_shot.balanced_subset(labels, 0.02, seed=5))
     np.testing.assert_array_equal(np.bincount(labels[few_shot.balanced_subset(labels, 1e-9)]), [1, 1, 1, 1])
+    half = few_shot.balanced_subset(labels, 0.5)  # small classes have no 125: the larger ones make up for it
+    np.testing.assert_array_equal(np.bincount(labels[half]), [150, 150, 150, 50])
+    np.testing.assert_array_equal(few_shot.balanced_subset(labels, 1.0), np.arange(1000))
     with pytest.raises(UserError, match="share = 2"):
         few_shot.balanced_subset(labels, 2)
 

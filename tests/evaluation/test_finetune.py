@@ -4,7 +4,7 @@ import numpy as np
 from builders import Jpegs
 
 from ncl_jax.data import datasets, prepared, stream, subset
-from ncl_jax.evaluation import protocol, sets
+from ncl_jax.evaluation import augmented_probe, protocol, sets
 
 
 def test_fine_tuning_learns_more_than_the_probe_of_a_random_encoder(make_subject):
@@ -20,6 +20,18 @@ def test_fine_tuning_learns_more_than_the_probe_of_a_random_encoder(make_subject
     assert found["half"]["train_images"] == 30
     assert found["finetune"]["images"] == found["half"]["images"] == 21
     assert found["finetune"]["top1"] > 0.6
+
+
+def test_the_probe_fits_few_images_and_any_number_of_devices(make_subject, monkeypatch):
+    """Of 60 images and 8 devices a batch of 128 is one of 56, and its rate in proportion."""
+    asked = {}
+    monkeypatch.setattr(augmented_probe.linear_probe, "fit_augmented", lambda *_, **settings: asked.update(settings))
+    subject = make_subject({})
+    augmented_probe.fit(subject.config, subject.model, subject.variables, subject.train_set, subject.mesh)
+    assert subject.config.evaluation.probe_batch == 128
+    assert (subject.mesh.size, subject.train_set.num_examples) == (8, 60)
+    assert asked["steps_per_epoch"] == 1
+    assert asked["learning_rate"] == subject.config.evaluation.probe_learning_rate * 56 / 128
 
 
 def test_a_share_of_prepared_records(drawn):
