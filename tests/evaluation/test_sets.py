@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import Jpegs
 from builders_imagenet import GeirhosConflictStimuli, Imagenet2012Real, real_labels
 
 from ncl_jax import config, parallel
@@ -202,6 +203,7 @@ def test_images_without_labels_are_one_line_before_any_compute(make_subject, dra
 
 
 def test_a_misspelt_split_is_refused(make_subject, drawn):
+    prepared.prepare(lambda: Jpegs(data_dir=str(drawn / "tfds")))
     for name in (f"folder:{drawn}/data", "jpegs"):
         subject = make_subject({"domain": {"dataset": name, "split": "trian[:3]"}})
         with pytest.raises(UserError, match="no split 'trian'; did you mean 'train'"):
