@@ -21,8 +21,8 @@ def read(path: str) -> dict[str, Any]:
         hint = f"; did you mean {Path(file).parent / near[0]}?" if near else ""
         raise UserError(f"--config={file}: no such file{hint}")
     spec = importlib.util.spec_from_file_location(f"ncl_jax_config_{Path(file).stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise UserError(f"--config={file}: is no Python file; give configs/NAME.py")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -34,8 +34,15 @@ def read(path: str) -> dict[str, Any]:
     if variant and variant not in variants:
         known = ", ".join(variants) or "none"
         raise UserError(f"--config={file}:{variant}: unknown variant; known: {known}")
-    config = module.get_config(variant or None)
-    return config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    try:
+        config = module.get_config(variant or None)
+    except Exception as error:
+        raise UserError(f"--config={file}: get_config: {type(error).__name__}: {error}") from error
+    if hasattr(config, "to_dict"):
+        return config.to_dict()
+    if not isinstance(config, Mapping):
+        raise UserError(f"--config={file}: get_config returns {type(config).__name__}, want a dict or a ConfigDict")
+    return dict(config)
 
 
 def merge_evaluation(raw: dict[str, Any], path: str) -> None:

@@ -18,6 +18,9 @@ from ncl_jax.errors import UserError
 # May change between the parts of one run: they do not touch what is learnt.
 _FREE = ("log_every", "checkpoint.", "evaluation.", "data.data_dir", "optim.shard_state")
 
+# Of these depends what a checkpoint holds.
+_STATE = ("model.name", "model.width", "model.stem", "method.", "optim.name")
+
 # What a disk says that is full, read-only, closed to us or broken.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
 
@@ -108,6 +111,14 @@ def hold(folder: Path, name: str) -> IO[str]:
         file.close()
         raise Busy(f"--workdir={folder}: another run is at work there; stop it or choose another workdir") from None
     return file
+
+
+def check_network(folder: Path, config: config_lib.Config) -> None:
+    """UserError where the config asks for another state than the run in the folder has, which then cannot be read."""
+    old, new = config_lib.to_dict(read_config(folder)), config_lib.to_dict(config)
+    changes = [line for line in config_lib.difference(old, new) if line.startswith(_STATE)]
+    if changes:
+        raise UserError(f"--workdir={folder}: its run has another network ({'; '.join(changes)}); leave this as it was")
 
 
 def check_same(folder: Path, config: config_lib.Config) -> None:

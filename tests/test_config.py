@@ -120,6 +120,15 @@ def test_a_broken_file_names_its_error(tmp_path):
     path.write_text("x = 1")
     with pytest.raises(UserError, match="defines no get_config"):
         config.load(str(path))
+    path.write_text("def get_config(): return {}")
+    with pytest.raises(UserError, match=r"broken\.py: get_config: TypeError: get_config\(\) takes 0"):
+        config.load(str(path))
+    path.write_text("def get_config(variant=None): {}")
+    with pytest.raises(UserError, match="get_config returns NoneType, want a dict"):
+        config.load(str(path))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="is no Python file"):
+        config.load(str(tmp_path / "config.json"))
 
 
 def test_difference_names_what_changed():

@@ -159,6 +159,13 @@ def test_another_evaluation_leaves_the_runs_own_alone(finished, capsys):
     assert f"wrote {finished / 'results_changed.json'}\n" in capsys.readouterr().out
 
 
+def test_an_evaluation_as_another_network_is_refused_and_costs_no_checkpoint(finished, capsys):
+    before = sorted(path.name for path in (finished / "checkpoints").iterdir())
+    assert main.main(["evaluate", f"--workdir={finished}", "--config.model.width=0.5"]) == 1
+    assert "its run has another network (model.width: 0.125 -> 0.5); leave this as it was" in capsys.readouterr().err
+    assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == before
+
+
 def test_a_finished_run_started_again_only_evaluates(finished, config):
     before = state_of(config, finished)
     assert train.pretrain(config, str(finished)) is not None

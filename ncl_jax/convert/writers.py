@@ -51,6 +51,8 @@ def save_torch(
         raise UserError(f"{path}: the network pads {how}; torchvision's ResNets cannot")
     _CHECKS.get(layout, lambda path, network: None)(path, network)
     if layout == "timm":
+        if (file.parent / "checkpoints").exists():
+            raise UserError(f"{file.parent}: is a run's workdir, whose config.json would be lost; name another folder")
         file.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(file.parent / "config.json", timm_config(network))
     note = {"stem": network.stem}

@@ -91,10 +91,11 @@ def evaluate_run(encoder: Encoder, run_dir: Path, current: state.TrainState, *, 
 
 def evaluate_workdir(config: Config, folder: str, *, name: str = "") -> dict[str, Any]:
     """`evaluate_run` on the newest good checkpoint of a workdir. `name`: of the evaluation, for its file."""
+    run_dir = Path(folder).expanduser().resolve()
+    workdir.check_network(run_dir, config)
     mesh = parallel.data_mesh()
     encoder = Encoder(config, mesh)
     check(Subject(encoder, {}, say=speaker()))
-    run_dir = Path(folder).expanduser().resolve()
     return evaluate_run(encoder, run_dir, restore(config, run_dir, mesh), name=name)
 
 

@@ -38,10 +38,10 @@ def run(
         write(summary.collect(plan, root, command), root)
 
     if take_from is not None:
-        kept.take_over(plan, root, Path(take_from))
+        kept.take_over(plan, root, Path(take_from).expanduser())
     if export is not None:
-        to_run = () if report else plan.runs(only)
-        kept.check(Path(export), kept.finished(summary.collect(plan, root, command)) | set(to_run))
+        so_far, to_run = summary.collect(plan, root, command), () if report else plan.runs(only)
+        kept.check(Path(export).expanduser(), so_far, kept.finished(so_far) | set(to_run))
     if not report:
         runs.check(plan, root, only)
         sum_up()
@@ -52,10 +52,10 @@ def run(
     print(tables.markdown(document))
     print(f"wrote {root / 'report.html'}", flush=True)
     if export is not None:
-        kept.write(document, root, Path(export))
+        kept.write(document, root, Path(export).expanduser())
     failed = tables.failures(document)
     if failed:
-        raise UserError(f"{len(failed)} of {len(document['runs'])} runs failed; the first: {failed[0]}")
+        raise UserError(f"{len(failed)} of {len(document['runs'])} runs have no results; the first: {failed[0]}")
 
 
 def write(document: summary.Document, folder: Path) -> None:

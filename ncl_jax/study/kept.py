@@ -21,7 +21,7 @@ def write(document: summary.Document, root: Path, target: Path) -> None:
 
     Raises UserError if that would lose runs that are kept there (`check`).
     """
-    check(target, finished(document))
+    check(target, document, finished(document))
     target.mkdir(parents=True, exist_ok=True)
     for name in _FILES:
         shutil.copyfile(root / name, target / name)
@@ -31,15 +31,27 @@ def write(document: summary.Document, root: Path, target: Path) -> None:
     print(f"wrote {target}")
 
 
-def check(target: Path, known: set[Run]) -> None:
-    """Raises UserError if finished runs are kept in `target` that are not `known`."""
-    lost = finished(_read(target)) - known if (target / "summary.json").exists() else set()
+def check(target: Path, document: summary.Document, known: set[Run]) -> None:
+    """Raises UserError if finished runs are kept in `target` that are not `known`, or are of other settings than the
+    document's."""
+    old = _read(target) if (target / "summary.json").exists() else None
+    if old is None:
+        return
+    lost = finished(old) - known
     if lost:
         variant, seed = min(lost)
         raise UserError(
             f"--export={target}: would lose {len(lost)} finished runs that are kept there (first: variant {variant}, "
             f"seed {seed}); add --import={target}, or name another folder"
         )
+    for variant in sorted({variant for variant, _ in finished(old)}):
+        new = document["variants"][variant]["config"]
+        changes = _changes(old["variants"][variant]["config"], config_lib.parse(new))
+        if changes:
+            raise UserError(
+                f"--export={target}: variant {variant} is kept there with other settings ({'; '.join(changes)}); "
+                "name another folder"
+            )
 
 
 def finished(document: summary.Document) -> set[Run]:
@@ -62,15 +74,10 @@ def take_over(plan: Plan, root: Path, source: Path) -> None:
         if (variant, seed) not in wanted or runs.read(runs.folder_of(root, variant, seed)) is not None:
             continue
         config = plan.config(variant, seed)
-        own = config_lib.to_dict(config)
-        try:
-            old = document["variants"][variant]["config"] | {"seed": seed}
-            changes = runs.changes(_moved(old, own), config)
-        except UserError as error:  # of a version with other settings
-            changes = [str(error)]
+        changes = _changes(document["variants"][variant]["config"] | {"seed": seed}, config)
         if changes:
             raise UserError(f"--import={source}: variant {variant} was run with other settings ({'; '.join(changes)})")
-        records.append((run, own))
+        records.append((run, config_lib.to_dict(config)))
     for run, own in records:
         _put(runs.folder_of(root, run["variant"], run["seed"]), run, own)
     print(f"took over {len(records)} runs that are kept in {source}", flush=True)
@@ -95,6 +102,13 @@ def _put(folder: Path, run: Mapping[str, Any], config: Mapping[str, Any]) -> Non
     workdir.write_json(folder / "results.json", run["results"])
     record = {"status": "finished", "seconds": run["seconds"], "machine": run["machine"], "config": config}
     workdir.write_json(folder / runs.RECORD, record | {"checkpoints_deleted": True})
+
+
+def _changes(old: dict[str, Any], config: config_lib.Config) -> list[str]:
+    try:
+        return runs.changes(_moved(old, config_lib.to_dict(config)), config)
+    except UserError as error:  # of a version with other settings
+        return [str(error)]
 
 
 def _moved(old: Any, new: Any) -> Any:

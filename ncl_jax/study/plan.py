@@ -136,6 +136,8 @@ def _config(study: Study, name: str, file: Path, of_runs: Mapping[str, Any]) -> 
         if study.evaluate:
             config_file.merge_evaluation(raw, _find(study.evaluate, file))
         keys = {"checkpoint.keep": 1, **study.overrides, **variant.overrides, **of_runs}
+        if "seed" in keys:
+            raise UserError(f"config.seed = {keys['seed']}: a study sets it; give config.seeds = ({keys['seed']},)")
         for key, value in keys.items():
             config_file.override(raw, key, copy.deepcopy(value))  # files share sections between variants
         return config_lib.parse(raw)

@@ -45,7 +45,7 @@ Document = dict[str, Any]
 
 def collect(plan: Plan, root: Path, command: str) -> Document:
     """The document of the runs in `root`, finished or not."""
-    found = [_run(runs.folder_of(root, v, seed), v, seed) for v, seed in plan.runs()]
+    found = [_run(plan, root, variant, seed) for variant, seed in plan.runs()]
     names, values = _values(found)
     used = {run["machine"] for run in found if run["machine"]}
     document = {
@@ -80,8 +80,12 @@ def read(path: Path) -> Document:
         raise UserError(f"{path}: is damaged ({error})") from error
 
 
-def _run(folder: Path, variant: str, seed: int) -> dict[str, Any]:
+def _run(plan: Plan, root: Path, variant: str, seed: int) -> dict[str, Any]:
+    folder = runs.folder_of(root, variant, seed)
     record = runs.read(folder) or {"status": "not begun"}
+    changes = runs.changes(record["config"], plan.config(variant, seed)) if record["status"] == "finished" else []
+    if changes:  # its figures compare with nothing here
+        record = {"status": "other settings", "error": "; ".join(changes)}
     return {
         "variant": variant,
         "seed": seed,

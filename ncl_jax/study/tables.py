@@ -64,11 +64,11 @@ def state(document: Document, variant: str) -> str:
 
 
 def failures(document: Document) -> list[str]:
-    """A line for each run that failed."""
+    """A line for each run that failed, or was run with other settings than the study has now."""
     return [
-        f"{run['variant']}, seed {run['seed']}: failed: {run['error']}"
+        f"{run['variant']}, seed {run['seed']}: {run['status']}: {run['error']}"
         for run in document["runs"]
-        if run["status"] == "failed"
+        if run["status"] in ("failed", "other settings")
     ]
 
 

@@ -112,6 +112,9 @@ def test_others(read, backbone, tmp_path):
     save_torch(network, tmp_path / "folder", "timm")
     assert load_torch(tmp_path / "folder").layout == "timm"
     assert load_torch(tmp_path / "folder" / "model.safetensors").layout == "timm"
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"is a run's workdir, whose config\.json would be lost"):
+        save_torch(network, tmp_path / "run", "timm")
 
 
 def test_stem_of_three_by_three(read, backbone, tmp_path):

@@ -103,6 +103,7 @@ PATCH = {"patch": {}}
         ({"seeds": (-1,)}, "config.seeds = -1: must be at least 0"),
         ({"baseline": "base"}, "config.baseline: 'base' is no variant; did you mean 'baseline'?"),
         ({"sweeps": {"alpha": {"patches": 3}}}, "config.sweeps.alpha: 'patches' is no variant; did you mean 'patch'?"),
+        ({"overrides": {"seed": 7}}, "config.seed = 7: a study sets it; give config.seeds = (7,)"),
         ({"sweep": {}}, "config.sweep: unknown key; did you mean 'sweeps'?"),
         ({"evaluate": "configs/eval/none.py"}, "no such file"),
         ({"confidence": 1.5}, "config.confidence = 1.5: must be at most"),

@@ -121,7 +121,7 @@ def test_a_run_that_fails_is_shown_and_the_others_go_on(studied, capsys):
     studied.faults["patch", 0] = UserError("the loss is nan at step 3")
     studied.faults["alpha3", 1] = MemoryError("no room")
     assert studied() == (1, ALL)
-    assert "2 of 6 runs failed; the first: patch, seed 0: failed: the loss is nan" in capsys.readouterr().err
+    assert "2 of 6 runs have no results; the first: patch, seed 0: failed: the loss is nan" in capsys.readouterr().err
     statuses = {(r["variant"], r["seed"]): r["status"] for r in document(studied)["runs"]}
     assert statuses == {run: "failed" if run in (("patch", 0), ("alpha3", 1)) else "finished" for run in ALL}
     text = (studied.folder / "summary.md").read_text()
@@ -222,6 +222,27 @@ def test_what_is_kept_is_not_lost_to_another_study(studied, tmp_path, capsys):
     assert studied("--only=baseline", f"--export={kept}")[0] == 1  # one fails that was finished there
     assert "would lose 1 finished runs" in capsys.readouterr().err
     assert (kept / "summary.json").read_text() == stands
+
+
+def test_what_is_kept_is_not_replaced_by_runs_of_other_settings(studied, tmp_path, capsys):
+    kept = tmp_path / "kept"
+    assert studied("--only=baseline", f"--export={kept}")[0] == 0
+    stands = (kept / "summary.json").read_text()
+    studied.folder.rename(tmp_path / "lost")
+    assert studied("--config.epochs=9", f"--export={kept}") == (1, [])
+    assert re.search(r"baseline is kept there with other settings \(epochs: \d+ -> 9\)", capsys.readouterr().err)
+    assert (kept / "summary.json").read_text() == stands
+
+
+def test_runs_of_other_settings_are_in_no_table(studied, capsys):
+    assert studied("--only=baseline")[0] == 0
+    assert studied("--only=patch", "--config.epochs=9")[0] == 1
+    assert re.search(
+        r"2 of 6 runs have no results; the first: baseline, seed 0: other settings: epochs: \d+ -> 9",
+        capsys.readouterr().err,
+    )
+    assert cell(studied, "baseline", "linear_top1")["values"] == {}
+    assert cell(studied, "patch", "linear_top1")["difference"] is None
 
 
 class Page(HTMLParser):
