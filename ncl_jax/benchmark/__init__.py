@@ -76,5 +76,7 @@ def _check(name: str, options: Options, output: str | None) -> None:
         known = PEERS[options.against]
         if name not in known:
             raise UserError(f"--against={options.against}: {name} is not compared with it; {', '.join(known)} are")
+    if output and Path(output).is_dir():
+        raise UserError(f"--output={output}: is a folder; name a file")
     if output and not Path(output).parent.is_dir():
         raise UserError(f"--output={output}: there is no folder {Path(output).parent}")

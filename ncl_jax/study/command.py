@@ -1,9 +1,7 @@
 """What `ncl-jax study` does: run, sum up after every run, write the report."""
 
-import json
 from pathlib import Path
 
-from ncl_jax import workdir
 from ncl_jax.errors import UserError
 from ncl_jax.study import kept, page, runs, summary, tables
 from ncl_jax.study.plan import Plan
@@ -25,7 +23,8 @@ def run(
     tables and a figure in this folder. `take_from`: such a folder, whose runs are taken over. Raises UserError for bad
     input before any compute, and in the end if a run has failed.
     """
-    summary.published(plan)  # finds mistakes before anything is made
+    summary.published(plan)  # these two find mistakes before anything is made
+    chosen = plan.runs(only)
     root = Path(folder).expanduser().resolve()
     if report and take_from is None and not root.is_dir():
         raise UserError(f"--workdir={root}: holds no study")
@@ -35,35 +34,24 @@ def run(
         raise UserError(f"--workdir={root}: cannot be written: {error.strerror}") from error
 
     def sum_up() -> None:
-        write(summary.collect(plan, root, command), root)
+        kept.write_tables(summary.collect(plan, root, command), root)
 
     if take_from is not None:
         kept.take_over(plan, root, Path(take_from).expanduser())
     if export is not None:
-        so_far, to_run = summary.collect(plan, root, command), () if report else plan.runs(only)
-        kept.check(Path(export).expanduser(), so_far, kept.finished(so_far) | set(to_run))
+        so_far, to_run = summary.collect(plan, root, command), set() if report else set(chosen)
+        kept.check(Path(export).expanduser(), so_far, kept.finished(so_far) | to_run)
     if not report:
         runs.check(plan, root, only)
         sum_up()
         runs.carry_out(plan, root, only=only, after_each=sum_up)
     document = summary.collect(plan, root, command)
-    write(document, root)
+    kept.write_tables(document, root)
     page.write(document, root / "report.html", root)
     print(tables.markdown(document))
     print(f"wrote {root / 'report.html'}", flush=True)
     if export is not None:
-        kept.write(document, root, Path(export).expanduser())
+        kept.write(document, Path(export).expanduser())
     failed = tables.failures(document)
     if failed:
         raise UserError(f"{len(failed)} of {len(document['runs'])} runs have no results; the first: {failed[0]}")
-
-
-def write(document: summary.Document, folder: Path) -> None:
-    """The document and its tables, each whole or not at all."""
-    for name, text in (
-        ("summary.json", json.dumps(document) + "\n"),
-        ("summary.md", tables.markdown(document)),
-        ("summary.csv", tables.summary_csv(document)),
-        ("runs.csv", tables.runs_csv(document)),
-    ):
-        workdir.write_text(folder / name, text)

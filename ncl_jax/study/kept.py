@@ -1,7 +1,6 @@
 """Finished runs as files small enough for version control: kept (`--export`), and gone on from (`--import`)."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,22 +8,27 @@ from typing import Any
 from ncl_jax import config as config_lib
 from ncl_jax import workdir
 from ncl_jax.errors import UserError
-from ncl_jax.study import figures, runs, summary
+from ncl_jax.study import figures, runs, summary, tables
 from ncl_jax.study.plan import Plan
 
 Run = tuple[str, int]  # variant, seed
-_FILES = ("summary.json", "summary.csv", "summary.md", "runs.csv")
 
 
-def write(document: summary.Document, root: Path, target: Path) -> None:
-    """Keep the tables of the study in `root`, and the figure of its main measures, in `target`.
+def write_tables(document: summary.Document, folder: Path) -> None:
+    """The document and its tables, each whole or not at all."""
+    for name, text in (
+        ("summary.json", json.dumps(document) + "\n"),
+        ("summary.md", tables.markdown(document)),
+        ("summary.csv", tables.summary_csv(document)),
+        ("runs.csv", tables.runs_csv(document)),
+    ):
+        workdir.write_text(folder / name, text)
 
-    Raises UserError if that would lose runs that are kept there (`check`).
-    """
+
+def write(document: summary.Document, target: Path) -> None:
+    """Keep the document, its tables and the figure of the main measures in `target`. Raises UserError (`check`)."""
     check(target, document, finished(document))
-    target.mkdir(parents=True, exist_ok=True)
-    for name in _FILES:
-        shutil.copyfile(root / name, target / name)
+    write_tables(document, target)
     overview = figures.overview(document, main=True)
     if overview is not None:
         (target / "overview.png").write_bytes(overview)
@@ -32,17 +36,22 @@ def write(document: summary.Document, root: Path, target: Path) -> None:
 
 
 def check(target: Path, document: summary.Document, known: set[Run]) -> None:
-    """Raises UserError if finished runs are kept in `target` that are not `known`, or are of other settings than the
-    document's."""
-    old = _read(target) if (target / "summary.json").exists() else None
-    if old is None:
+    """Make the folder `target`. Raises UserError where it cannot be, and if finished runs are kept there that are not
+    `known`, or are of other settings than the document's."""
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--export={target}: cannot be written: {error.strerror}") from error
+    if not (target / "summary.json").exists():
         return
+    old = _read(target)
     lost = finished(old) - known
     if lost:
-        variant, seed = min(lost)
+        (variant, seed), planned = min(lost), {(run["variant"], run["seed"]) for run in document["runs"]}
+        how = f"add --import={target}" if lost <= planned else "let the study have these variants and seeds too"
         raise UserError(
             f"--export={target}: would lose {len(lost)} finished runs that are kept there (first: variant {variant}, "
-            f"seed {seed}); add --import={target}, or name another folder"
+            f"seed {seed}); {how}, or name another folder"
         )
     for variant in sorted({variant for variant, _ in finished(old)}):
         new = document["variants"][variant]["config"]
@@ -61,7 +70,8 @@ def finished(document: summary.Document) -> set[Run]:
 def take_over(plan: Plan, root: Path, source: Path) -> None:
     """Put the finished runs kept in `source` into the study's folder `root`, where they then count as its own.
 
-    Runs that `root` has begun itself stay as they are, and those of other variants or seeds than the plan's stay out.
+    Runs that `root` has begun itself stay as they are, but for failed ones; those of other variants or seeds than the
+    plan's stay out.
     Two folders of images are taken to be the same images: they lie elsewhere on another machine.
 
     Raises:
@@ -71,15 +81,16 @@ def take_over(plan: Plan, root: Path, source: Path) -> None:
     wanted = finished(document) & set(plan.runs())
     for run in document["runs"]:
         variant, seed = run["variant"], run["seed"]
-        if (variant, seed) not in wanted or runs.read(runs.folder_of(root, variant, seed)) is not None:
+        own = runs.read(runs.folder_of(root, variant, seed))
+        if (variant, seed) not in wanted or (own and own["status"] != "failed"):
             continue
         config = plan.config(variant, seed)
         changes = _changes(document["variants"][variant]["config"] | {"seed": seed}, config)
         if changes:
             raise UserError(f"--import={source}: variant {variant} was run with other settings ({'; '.join(changes)})")
         records.append((run, config_lib.to_dict(config)))
-    for run, own in records:
-        _put(runs.folder_of(root, run["variant"], run["seed"]), run, own)
+    for run, config in records:
+        _put(runs.folder_of(root, run["variant"], run["seed"]), run, config)
     print(f"took over {len(records)} runs that are kept in {source}", flush=True)
 
 

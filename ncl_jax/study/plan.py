@@ -77,7 +77,13 @@ class Plan:
         return self.study.variants[variant].label or variant
 
     def runs(self, only: tuple[str, ...] = ()) -> list[tuple[str, int]]:
-        """(variant, seed) in the order in which they run: all of the first seed first, so that part of it compares."""
+        """(variant, seed) in the order in which they run: all of the first seed first, so that part of it compares.
+
+        `only`: of these variants. Raises UserError for an unknown one.
+        """
+        unknown = next((name for name in only if name not in self.configs), None)
+        if unknown is not None:
+            raise UserError(f"--only={unknown}: is no variant; one of {', '.join(self.configs)}")
         return [(v, seed) for seed in self.study.seeds for v in self.configs if not only or v in only]
 
 

@@ -43,7 +43,8 @@ def folder_of(root: Path, variant: str, seed: int) -> Path:
 
 def read(folder: Path) -> dict[str, Any] | None:
     """What is known of a run: `status` ("finished", "failed", "stopped" or "running"), `error`, `seconds` of computing,
-    `machine` (a line), `config` and, of a finished one, `results`; None where it has not begun."""
+    `machine` (described, or a line if it was taken over), `config` and, of a finished one, `results`; None where it has
+    not begun."""
     record = _json(folder / RECORD)
     if record is not None and record["status"] == "finished":
         record["results"] = _json(folder / "results.json")
@@ -60,9 +61,6 @@ def is_finished(folder: Path, config: Config) -> bool:
 
 def check(plan: Plan, root: Path, only: tuple[str, ...] = ()) -> None:
     """Look at the data of every run and at what stands in its folder already. Raises UserError."""
-    unknown = next((name for name in only if name not in plan.configs), None)
-    if unknown is not None:
-        raise UserError(f"--only={unknown}: is no variant; one of {', '.join(plan.configs)}")
     looked_at, lines = [], []  # variants differ in what they train with: of a set that they all miss one line is enough
     for variant, seed in plan.runs(only):
         config = plan.config(variant, seed)
@@ -116,9 +114,9 @@ def carry_out(
                 print(heading, flush=True)
                 try:
                     finished = _run(config, folder, keep_checkpoints=plan.study.keep_checkpoints)
+                    after_each()
                 except _Stop:
                     finished = False
-            after_each()
             if not finished:
                 print(f"SIGTERM: stopped in {folder}; the same command goes on from there", flush=True)
                 return False
@@ -137,7 +135,7 @@ def _run(config: Config, folder: Path, *, keep_checkpoints: bool) -> bool:
     """One run to its end, recorded; False where SIGTERM stopped it."""
     before = read(folder) or {}
     began = time.perf_counter()
-    record = {"status": "running", "seconds": before.get("seconds", 0.0), "machine": machine.line(machine.describe())}
+    record = {"status": "running", "seconds": before.get("seconds", 0.0), "machine": machine.describe()}
     record["config"] = config_lib.to_dict(config)
 
     def write(status: str, **more: Any) -> None:
@@ -168,9 +166,9 @@ def _run(config: Config, folder: Path, *, keep_checkpoints: bool) -> bool:
     if results is None:
         write("stopped")
         return False
-    if not keep_checkpoints:
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     write("finished", **({} if keep_checkpoints else {"checkpoints_deleted": True}))
+    if not keep_checkpoints:  # last: a run without results and checkpoints would begin anew
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return True
 
 

@@ -73,11 +73,16 @@ def collect(plan: Plan, root: Path, command: str) -> Document:
 def read(path: Path) -> Document:
     """A document that was written before. Raises UserError."""
     try:
-        return json.loads(path.read_text())
+        document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the study first") from None
-    except json.JSONDecodeError as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:  # no JSON, or no text
         raise UserError(f"{path}: is damaged ({error})") from error
+    if not isinstance(document, dict) or not {"runs", "variants"} <= document.keys():
+        raise UserError(f"{path}: is no summary of a study")
+    return document
 
 
 def _run(plan: Plan, root: Path, variant: str, seed: int) -> dict[str, Any]:
@@ -86,15 +91,16 @@ def _run(plan: Plan, root: Path, variant: str, seed: int) -> dict[str, Any]:
     changes = runs.changes(record["config"], plan.config(variant, seed)) if record["status"] == "finished" else []
     if changes:  # its figures compare with nothing here
         record = {"status": "other settings", "error": "; ".join(changes)}
+    described = record.get("machine")
     return {
         "variant": variant,
         "seed": seed,
         "status": record["status"],
         "error": record.get("error"),
         "seconds": record.get("seconds", 0.0),
-        "machine": record.get("machine"),
+        "machine": machine.line(described) if isinstance(described, dict) else described,
         "results": record.get("results"),
-        "curves": _curves(folder / "metrics.jsonl"),
+        "curves": {} if changes else _curves(folder / "metrics.jsonl"),
         "training": _last(folder / "metrics.jsonl") if record["status"] == "finished" else {},
     }
 

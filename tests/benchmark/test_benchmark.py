@@ -45,6 +45,7 @@ def test_peers_are_named_for_benchmarks_that_exist():
         (["import", "--against=tensorflow"], ["--against=tensorflow", "unknown"]),
         (["import", "--config.batch=3"], ["--config.batch", "--config="]),
         (["import", "--output=/nowhere/at/all.json"], ["/nowhere/at"]),
+        (["import", "--output=/"], ["--output=/", "is a folder"]),
     ],
 )
 def test_mistakes_are_one_line(arguments, words, capsys):
