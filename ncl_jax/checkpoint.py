@@ -113,7 +113,7 @@ class Checkpoints:
         A damaged one is reported and set aside as `STEP.damaged`, and the one before it is taken.
 
         Raises:
-          UserError: there are checkpoints and none can be read.
+          UserError: there are checkpoints and none can be read, or this machine is what keeps the newest from being.
         """
         where = jax.tree.map(lambda _: sharding, abstract) if isinstance(sharding, Sharding) else sharding
         target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, where)
@@ -124,6 +124,13 @@ class Checkpoints:
                 return state, self._notes(step)
             except Exception as error:  # whatever the file system, tensorstore or orbax make of broken files
                 reason, last = _reason(error), error
+            if _here(last):
+                raise UserError(
+                    f"{self.folder / str(step)}: cannot be read here ({reason}); mend that, or move the folder away to "
+                    "go on from the checkpoint before"
+                ) from last
+            if lost := _lost_process(last):
+                raise jax.errors.JaxRuntimeError(lost) from last
             if step == steps[0]:
                 raise UserError(
                     f"{self.folder}: no checkpoint can be read (steps {steps}); the last error: {reason}"
@@ -144,6 +151,16 @@ def _behind(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _here(error: BaseException) -> bool:
+    """Whether reading failed for want of memory, handles or permission: no fault of what was to be read."""
+    return any(
+        isinstance(seen, (MemoryError, PermissionError))
+        or re.match(r"(RESOURCE_EXHAUSTED|PERMISSION_DENIED)\b", str(seen))
+        or (isinstance(seen, OSError) and seen.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE))
+        for seen in _behind(error)
+    )
 
 
 def _lost_process(error: BaseException) -> str | None:

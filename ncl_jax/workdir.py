@@ -68,7 +68,7 @@ def read_config(
         raise UserError(f"--workdir={path}: holds no run (no config.json); pretrain there first")
     try:
         raw = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no text
         raise UserError(f"{file}: is damaged ({error}); start again with the run's --config") from error
     if evaluate_as is not None:
         config_file.merge_evaluation(raw, evaluate_as)

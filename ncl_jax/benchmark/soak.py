@@ -22,6 +22,8 @@ def run(options: Options) -> Result:
         raise UserError("soak: reads /proc, which only Linux has")
     with tempfile.TemporaryDirectory() as folder:
         seen = watch(lambda: train.pretrain(config, folder), Path(folder), every=0.5)
+    if not seen:
+        raise UserError("soak: the run was over before it could be watched; give it more steps: --config.epochs")
     rows = [seen[index] for index in np.unique(np.linspace(0, len(seen) - 1, SAMPLES).astype(int))]
     return Result({"": rows}, [sentence(seen)])
 

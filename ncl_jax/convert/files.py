@@ -129,6 +129,8 @@ def _npy(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.nd
         raise UserError(f"{path}: {name}: damaged: {_first_line(error)}") from error
     if dtype.hasobject:
         raise UserError(f"{path}: {name}: holds Python objects, which can run code when read; refused")
+    if dtype.kind not in "fiubU":  # the text is a note
+        raise UserError(f"{path}: {name}: dtype {dtype} is not supported; expected float32")
     if math.prod(shape) * dtype.itemsize != len(data) - stream.tell():
         raise UserError(f"{path}: {name}: {len(data)} bytes do not make {dtype} of shape {shape}")
     array = np.frombuffer(data, dtype, offset=stream.tell())
@@ -171,7 +173,13 @@ def _plain(path: Path, key: str, value: Any) -> Any:
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise UserError(f"{path}: {key}: claims shape {tuple(value.shape)} over less data; refused")
         value = value.detach()
-        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+        try:
+            array = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+        except TypeError:  # of eight bits or fewer
+            array = None
+        if array is None or array.dtype.kind not in "fiub":
+            raise UserError(f"{path}: {key}: dtype {value.dtype} is not supported; expected float32")
+        return array
     return value if isinstance(value, (int, float, str, bool)) else None
 
 

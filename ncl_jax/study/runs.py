@@ -46,7 +46,9 @@ def read(folder: Path) -> dict[str, Any] | None:
     `machine` (described, or a line if it was taken over), `config` and, of a finished one, `results`; None where it has
     not begun."""
     record = _json(folder / RECORD)
-    if record is not None and record["status"] == "finished":
+    if not isinstance(record, dict) or not {"status", "config"} <= record.keys():  # changed by hand
+        return None
+    if record["status"] == "finished":
         record["results"] = _json(folder / "results.json")
         if record["results"] is None:
             record["status"] = "stopped"
@@ -178,10 +180,10 @@ def changes(old: dict[str, Any], config: Config) -> list[str]:
     return [line for line in lines if not line.startswith(_FREE)]
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError):
+    except (OSError, ValueError):
         return None
 
 

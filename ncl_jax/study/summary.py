@@ -75,7 +75,7 @@ def read(path: Path) -> Document:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the study first") from None
+        raise UserError(f"{path}: no such file: no study was run or kept there") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:  # no JSON, or no text

@@ -61,6 +61,14 @@ def test_torch_files_old_and_half(tmp_path):
     assert tree["y"][0].dtype == np.float16
 
 
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "complex64"])
+def test_torch_files_of_other_numbers_are_refused(dtype, tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"x": [torch.ones(2).to(getattr(torch, dtype))]}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=f"a.pth: x.0: dtype torch.{dtype} is not supported; expected float32"):
+        files.read(tmp_path / "a.pth")
+
+
 def test_code_is_never_run(tmp_path):
     torch = pytest.importorskip("torch")
     trap = tmp_path / "ran"

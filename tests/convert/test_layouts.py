@@ -171,3 +171,31 @@ def test_wide_bottlenecks_are_told_by_the_convolution_that_is_wider(read, backbo
 def test_target_of_another_architecture(read, backbone):
     with pytest.raises(UserError, match=r"encoder_k\.: is a resnet10, expected resnet18 like encoder_q\."):
         read(backbone("encoder_q.") | backbone("encoder_k.", architecture="resnet10"))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "line"),
+    [
+        ({"fc.weight": np.ones((3, 32), np.float32)}, r"fc: takes 32 features, resnet18 of width 0\.125 has 64"),
+        (
+            {"fc.weight": np.ones((3, 64), np.complex64)},
+            "fc.weight: dtype complex64 is not supported; expected float32",
+        ),
+    ],
+)
+def test_a_classifier_that_cannot_be_the_networks_is_refused(tensors, line, read, backbone):
+    with pytest.raises(UserError, match=line):
+        read(backbone() | tensors)
+
+
+@pytest.mark.parametrize(("pointer", "told"), [([], r"\[\]"), ([1, 2], r"\[1, 2\]"), ([8], r"\[8\]")])
+def test_a_pointer_that_is_no_place_of_the_queue_is_refused(pointer, told, read, backbone, mlp):
+    tensors = {"queue": np.eye(16, 8, dtype=np.float32), "queue_ptr": np.array(pointer, np.int64)}
+    tensors |= backbone("encoder_q.") | mlp("encoder_q.fc.", (64, 32, 16))
+    with pytest.raises(UserError, match=f"queue_ptr: {told}, expected one place of the 8 of queue"):
+        read(tensors)
+
+
+def test_a_head_of_another_width_is_refused(read, backbone, mlp):
+    with pytest.raises(UserError, match=r"head: takes 48 features, resnet18 of width 0\.125 has 64"):
+        read(backbone("encoder_q.") | mlp("encoder_q.fc.", (48, 32, 16)))

@@ -1,6 +1,7 @@
 """Damaged files and bad datasets: the error is the documented one, in one line, in place of a wrong result."""
 
 import dataclasses
+import errno
 import shutil
 
 import jax
@@ -87,6 +88,32 @@ def test_each_file_of_a_checkpoint_may_be_damaged(kind, saved, tmp_path):
             assert (folder / "checkpoint_2.damaged").is_dir()
         taken.append(step)
     assert 1 in taken, "no damage was noticed at all"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        PermissionError(errno.EACCES, "Permission denied"),
+        OSError(errno.EMFILE, "Too many open files"),
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 4096 bytes."),
+        ValueError("PERMISSION_DENIED: Error opening manifest.ocdbt"),
+    ],
+    ids=lambda error: f"{type(error).__name__} {error}"[:30],
+)
+def test_what_this_machine_cannot_read_is_not_taken_for_damaged(error, saved, tmp_path, monkeypatch):
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    abstract = jax.eval_shape(lambda: small_state(0))
+    where = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
+    with Checkpoints(tmp_path) as checkpoints:
+
+        def unreadable(*_):
+            raise RuntimeError("load failed") from error
+
+        monkeypatch.setattr(checkpoints._checkpointer, "load", unreadable)
+        with pytest.raises(UserError, match=r"checkpoints/2: cannot be read here \(.*move the folder away"):
+            checkpoints.restore(abstract, where)
+        assert checkpoints.steps == [1, 2]
 
 
 @pytest.mark.parametrize("error", [ValueError, jax.errors.JaxRuntimeError])
