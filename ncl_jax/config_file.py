@@ -4,6 +4,7 @@ A config file is Python with `get_config(variant)` returning an `ml_collections.
 """
 
 import ast
+import copy
 import difflib
 import importlib.util
 from collections.abc import Mapping
@@ -71,7 +72,7 @@ def override(raw: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(child, dict):
             raise UserError(f"config.{key}: {name} is a value, not a section")
         node = child
-    node[leaf] = value
+    node[leaf] = copy.deepcopy(value)  # the next override may go into it: the caller's stays
 
 
 def named(value: Any, key: str) -> dict[str, Any]:

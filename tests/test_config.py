@@ -39,6 +39,13 @@ def test_the_paper_is_the_default():
     assert (ifm.learning_rate, ifm.batch, ifm.method.momentum, ifm.method.queue_size) == (0.8, 512, 0.99, 65536)
 
 
+def test_overrides_leave_the_callers_sections_as_they_are():
+    section = {"name": "sgd"}
+    loaded = config.load(str(CONFIGS / "smoke.py"), {"optim": section, "optim.weight_decay": 0.5})
+    assert loaded.optim.weight_decay == 0.5
+    assert section == {"name": "sgd"}
+
+
 def test_overrides_are_typed_and_reach_absent_keys():
     loaded = config.load(
         SHIPPED[0],

@@ -1,7 +1,6 @@
 """Two real processes evaluate as one does: each image counts once, whatever the numbers."""
 
 import json
-import os
 import pickle
 import socket
 import subprocess
@@ -10,6 +9,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+import simulated
 
 from ncl_jax import config
 from ncl_jax.evaluation import protocol
@@ -33,12 +33,10 @@ json.dump(results, open(f"{folder}/results_{index}.json", "w"))
 
 
 def start(index, port, folder):
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0",
-    }
     command = [sys.executable, "-c", SCRIPT, str(index), str(port), str(folder)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, env=simulated.environment(2), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def test_two_processes_count_as_one(drawn, variables, make_subject, tmp_path):

@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import jax
 import numpy as np
+import simulated
 
 from ncl_jax import config as config_lib
 from ncl_jax import methods, negatives, parallel  # noqa: F401  (these bring their settings)
@@ -23,8 +23,7 @@ def start(folder, *flags, devices=1, command="pretrain", log=None, environment=N
     arguments = [sys.executable, "-m", "ncl_jax.main", command, f"--workdir={folder}", *flags]
     if command == "pretrain":
         arguments.insert(4, f"--config={SMOKE}")
-    env = os.environ | {"PYTHONPATH": str(ROOT), **(environment or {})}
-    env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    env = simulated.environment(devices) | {"PYTHONPATH": str(ROOT), **(environment or {})}
     with contextlib.nullcontext(subprocess.PIPE) if log is None else Path(log).open("w") as output:
         return subprocess.Popen(arguments, stdout=output, stderr=subprocess.STDOUT, text=True, env=env, cwd=ROOT)
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import simulated
 from scale import layouts
 
 # The short form leaves out three layouts, each a compilation; `NCL_JAX_LAYOUTS=all` has them too.
@@ -24,8 +25,7 @@ def free_port():
 def two_processes(source, target, output):
     """The run on 2 processes of 4 devices."""
     root = Path(__file__).parents[2]
-    flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
-    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(root)}
+    environment = simulated.environment(4) | {"PYTHONPATH": str(root)}
     address = f"localhost:{free_port()}"
     processes = [
         subprocess.Popen(

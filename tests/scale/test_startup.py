@@ -6,6 +6,7 @@ import sys
 
 import jax
 import pytest
+import simulated
 
 from ncl_jax import main, parallel
 from ncl_jax.errors import UserError
@@ -129,7 +130,7 @@ def test_jax_finds_the_processes_of_slurm():
     )
     job = SLURM | {"SLURM_JOB_ID": "4711", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
 
-    environment = os.environ | job | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = simulated.environment(2) | job
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", code],
