@@ -72,7 +72,7 @@ def override(raw: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(child, dict):
             raise UserError(f"config.{key}: {name} is a value, not a section")
         node = child
-    node[leaf] = copy.deepcopy(value)  # the next override may go into it: the caller's stays
+    node[leaf] = copy.deepcopy(value)  # the next one may go into it: the caller's stays
 
 
 def named(value: Any, key: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ The file's `get_config(variant)` returns a dict. `overrides` hold dotted keys of
 is two kinds of runs; a section as a value replaces that section. The other keys are those of `Study`.
 """
 
-import copy
 import dataclasses
 import re
 from collections.abc import Mapping
@@ -145,7 +144,7 @@ def _config(study: Study, name: str, file: Path, of_runs: Mapping[str, Any]) -> 
         if "seed" in keys:
             raise UserError(f"config.seed = {keys['seed']}: a study sets it; give config.seeds = ({keys['seed']},)")
         for key, value in keys.items():
-            config_file.override(raw, key, copy.deepcopy(value))  # files share sections between variants
+            config_file.override(raw, key, value)
         return config_lib.parse(raw)
     except UserError as error:
         raise UserError(f"variant {name}: {error}") from error
