@@ -225,6 +225,9 @@ def _textures(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         raise UserError(f"--config.{next(iter(overrides))}: textures are built without a config; see --help")
     if (arguments.process_index is None) != (arguments.process_count is None):
         raise UserError("--process_index and --process_count: give both or none")
+    from ncl_jax.data import prepared
+
+    prepared.import_tfds()  # says what is missing; what follows needs TensorFlow
     from ncl_jax.textures import build
 
     process = (arguments.process_index, arguments.process_count)

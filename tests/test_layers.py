@@ -22,6 +22,7 @@ FLOORS = {
     "textures": 0,
     "textures.build": 3,
     "textures.build_examples": 3,
+    "textures.build_sample": 3,
     "textures.build_tfds": 3,
     "negatives": 1,
     "optim": 1,

@@ -8,9 +8,12 @@ import importlib
 import json
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 
-from ncl_jax import schema
+import jax
+
+from ncl_jax import schema, workdir
 from ncl_jax.benchmark import machine
 from ncl_jax.benchmark.result import Options, Result, document, markdown
 from ncl_jax.errors import UserError
@@ -37,8 +40,9 @@ PEERS: dict[str, tuple[str, ...]] = {"torch": ("step", "input"), "torch_compile"
 def run(name: str, options: Options, output: str | None = None) -> dict[str, Result]:
     """Run one benchmark, or `all` of them but `soak`, print tables and write `output` (JSON) where it is given.
 
-    Of `all`, one that cannot run here (no TensorFlow, no config) is named with the reason, and the others go on.
-    Raises UserError for an unknown name or peer, before anything is measured.
+    Of `all`, one that cannot run here (no TensorFlow, no config, no memory) is named with the reason, and the others go
+    on; `output` is written after each. Raises UserError for an unknown name or peer, or an `output` that cannot be
+    written, before anything is measured.
     """
     names = tuple(each for each in REGISTRY if each != "soak") if name == "all" else (name,)  # that takes hours
     _check(name, options, output)
@@ -47,22 +51,31 @@ def run(name: str, options: Options, output: str | None = None) -> dict[str, Res
         print(f"measuring {each}: {REGISTRY[each][1]}", file=sys.stderr, flush=True)
         try:
             result = importlib.import_module(f"ncl_jax.benchmark.{REGISTRY[each][0]}").run(options)
-        except UserError as error:
+        except (UserError, jax.errors.JaxRuntimeError) as error:
             if name != "all":
                 raise
-            print(f"\nleft out {each}: {error}")
+            print(f"\nleft out {each}: {str(error).splitlines()[0]}")
             continue
         results[each] = result
         print(f"\n{markdown(each, REGISTRY[each][1], result)}", flush=True)
-    described = machine.describe()
-    print(f"\n{machine.sentence(described)}")
-    if output:
-        # The command as a user types it, whatever path the script has here.
-        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        text = json.dumps(document(command, described, options, results), indent=1)
-        Path(output).write_text(text + "\n")
+        if output:
+            _write(output, document(_command(), machine.describe(), options, results))
+    print(f"\n{machine.sentence(machine.describe())}")
+    if output and results:
         print(f"wrote {output}")
     return results
+
+
+def _command() -> str:
+    """As a user types it, whatever path the script has here."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _write(output: str, written: dict) -> None:
+    try:
+        workdir.write_text(Path(output), json.dumps(written, indent=1) + "\n")
+    except OSError as error:
+        raise UserError(f"--output={output}: cannot be written: {error.strerror}") from error
 
 
 def _check(name: str, options: Options, output: str | None) -> None:
@@ -80,3 +93,8 @@ def _check(name: str, options: Options, output: str | None) -> None:
         raise UserError(f"--output={output}: is a folder; name a file")
     if output and not Path(output).parent.is_dir():
         raise UserError(f"--output={output}: there is no folder {Path(output).parent}")
+    if output:
+        try:
+            tempfile.TemporaryFile(dir=Path(output).parent).close()
+        except OSError as error:
+            raise UserError(f"--output={output}: cannot be written: {error.strerror}") from error

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 
 from ncl_jax import feed, negatives, parallel
-from ncl_jax.benchmark import machine, program, timing
+from ncl_jax.benchmark import program, timing
 from ncl_jax.benchmark.result import Options, Result, Row, spread
 from ncl_jax.config import Config
-from ncl_jax.data import prefetch, stream
+from ncl_jax.data import prefetch, stream, workers
 from ncl_jax.data.datasets import Dataset
 
 WARM_UP = 3  # calls
@@ -49,7 +49,7 @@ def run(options: Options) -> Result:
 
 def _each(load: Callable[[], Any], seconds: float) -> timing.Timing:
     """Of one batch. Batches that are made side by side come in bursts: a sample holds several bursts."""
-    burst = 4 * machine.cores()
+    burst = 4 * workers.cores()
     return timing.measure_one(lambda: [load() for _ in range(burst)], seconds=seconds).scaled(1 / burst)
 
 
@@ -58,7 +58,7 @@ def _row(name: str, timed: timing.Timing, config: Config, ours: timing.Timing) -
     return {
         "input": name,
         "images/s": rate,
-        "images/s per core": rate / machine.cores(),
+        "images/s per core": rate / workers.cores(),
         "ms per batch": 1e3 * timed.median,
         "quartiles": spread(timed.scaled(1e3)),
         "our speed / theirs": timed.median / ours.median if timed is not ours else None,

@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 
+from ncl_jax.data import workers
+
 _PACKAGES = (
     "ncl-jax",
     "jax",
@@ -33,7 +35,7 @@ def describe() -> dict[str, Any]:
         "devices": len(devices),
         "processes": jax.process_count(),
         "cpu": _cpu_model(),
-        "cores": cores(),
+        "cores": workers.cores(),
         "load": [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -60,11 +62,6 @@ def hardware(described: dict[str, Any]) -> str:
 
 def software(described: dict[str, Any]) -> str:
     return f"jax {described['versions'].get('jax')}, Python {described['python']}"
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu_model() -> str:

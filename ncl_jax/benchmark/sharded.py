@@ -29,6 +29,8 @@ def describe(config: Config) -> dict[str, Any]:
         raise UserError(f"config.batch = {config.batch}: no multiple of the {DEVICES} devices of the compiled program")
     if config.optim.accumulate > 1:  # of what a loop sends its program tells once
         raise UserError(f"config.optim.accumulate = {config.optim.accumulate}: is not in this model; use 1")
+    if config.optim.shard_state:  # weights are then gathered, which do not grow with the batch
+        raise UserError("config.optim.shard_state = True: is not in this model; use False")
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={DEVICES}"
     done = subprocess.run(
         [sys.executable, "-m", "ncl_jax.benchmark.sharded"],

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ncl_jax.augment import views as views_lib
-from ncl_jax.benchmark import machine
 from ncl_jax.benchmark.torch_step import import_torch
 from ncl_jax.config import Config
+from ncl_jax.data import workers
 from ncl_jax.data.datasets import Dataset
 from ncl_jax.errors import UserError
 
@@ -48,7 +48,7 @@ def _loader(torch: Any, paths: tuple[str, ...], transform: Any, batch: int) -> C
     files = TwoViews(paths, transform)
     order = torch.utils.data.RandomSampler(files, replacement=True, num_samples=2**40)
     start = {"multiprocessing_context": "forkserver"} if os.name == "posix" else {}  # JAX has threads: no fork
-    loader = torch.utils.data.DataLoader(files, batch, sampler=order, num_workers=machine.cores(), **start)
+    loader = torch.utils.data.DataLoader(files, batch, sampler=order, num_workers=workers.cores(), **start)
     batches: list[Iterator] = []
 
     def load() -> Any:

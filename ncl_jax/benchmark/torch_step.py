@@ -190,6 +190,12 @@ def _check(config: Config) -> None:
     for wrong, what in (
         (not isinstance(config.method, moco.Settings), "config.method.name other than moco"),
         (getattr(config.method, "symmetric", False), "config.method.symmetric = True"),
+        (getattr(config.method, "head_batch_norm", False), "config.method.head_batch_norm = True"),
+        (getattr(config.method, "non_semantic_encoder", "target") != "target", "config.method.non_semantic_encoder"),
+        (getattr(config.method, "non_semantic_norm", "own") != "own", "config.method.non_semantic_norm"),
+        (getattr(config.method, "ifm_epsilon", 0.0) > 0, "config.method.ifm_epsilon"),
+        (config.augment.recipe == "byol", "config.augment.recipe = byol"),
+        (config.augment.seam_shift > 0, "config.augment.seam_shift"),
         (config.model.width != 1, f"config.model.width = {config.model.width}"),
         (config.optim.name != "sgd", f"config.optim.name = {config.optim.name}"),
         (config.optim.accumulate != 1, f"config.optim.accumulate = {config.optim.accumulate}"),

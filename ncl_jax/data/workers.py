@@ -25,6 +25,11 @@ class Filled(NamedTuple, Generic[Item]):
     filled: np.ndarray
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def fill(
     batches: Iterable[Sequence[Item]],
     function: Callable[[Item], Mapping[str, Any]],
@@ -37,7 +42,7 @@ def fill(
 
     The row of an item for which it raises BadImage or OSError stays zero and is not filled. `threads`: one per core.
     """
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or cores()
     with ThreadPoolExecutor(threads, "pictures") as pool:
         waiting: deque[tuple[Filled[Item], list[Future]]] = deque()
         for items in batches:

@@ -5,32 +5,30 @@ by any number of processes (file k belongs to process k mod their number, and wh
 the dataset), and the files come out the same.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import tensorflow as tf
-from PIL import Image
 
-from ncl_jax import metrics, parallel
+from ncl_jax import metrics, parallel, workdir
 from ncl_jax.data import datasets, prepared
 from ncl_jax.errors import UserError
-from ncl_jax.textures import QUALITIES, build_examples
-from ncl_jax.textures import quality as quality_lib
+from ncl_jax.textures import QUALITIES, build_examples, build_sample
 from ncl_jax.textures.build_examples import Recipe
 
 VERSION = "1.0.0"  # another one whenever a texture changes
 SHARD = 1280  # images: the most of one file; a file of the source is cut into equal parts up to this
 SHOW_EVERY = 2.0  # seconds: the progress
 NAMED = 5  # images that do not decode
-SAMPLE = 8  # textures that are measured and shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +71,9 @@ def run(
     if beam_options is not None:
         from ncl_jax.textures import build_tfds
 
+        place = folder_of(recipe)
+        if tf.io.gfile.exists(place):  # TFDS would take whatever is there for the finished dataset
+            raise UserError(f"{place}: is there already; Beam builds in one go: remove it or give another --data_dir")
         folder, complete = build_tfds.build_on_beam(recipe, splits, beam_options), True
     else:
         folder, complete = build(recipe, splits, process=process)
@@ -80,7 +81,10 @@ def run(
         print(f"the files of this process are in {folder}; the others are not there yet")
         return
     print(f"dataset {recipe.name} ({', '.join(splits)}) is in {folder}")
-    row = sample(recipe, splits[0], folder)
+    row = build_sample.sample(recipe, splits[0], folder)
+    if row is None:
+        print(f"no contact sheet: the first {build_sample.COUNT} images of {splits[0]} do not decode")
+        return
     figures = "  ".join(f"{name} {value:.3g}" for name, value in row.items() if isinstance(value, float))
     print(f"first textures, grey levels / 255 (see `ncl_jax.textures.quality`): {figures}")
     print(f"wrote {os.path.join(folder, 'contact_sheet.png')}: exemplars, and below them their texture")
@@ -127,23 +131,50 @@ def build(recipe: Recipe, splits: Sequence[str], *, process: tuple[int, int] = (
         The dataset's folder, and whether the files of all processes are there.
 
     Raises:
-        UserError: a folder that holds another build; files that cannot be read or written.
+        UserError: a folder that holds another build, or where this very one is under way; files that cannot be read
+            or written.
     """
-    tfds = prepared.import_tfds()
-    root = os.path.expanduser(recipe.data_dir or str(tfds.core.constants.DATA_DIR))
-    folder = os.path.join(root, recipe.name, VERSION)
+    folder = folder_of(recipe)
     shards = {split: shards_of(recipe, split, folder) for split in splits}
     try:
         tf.io.gfile.makedirs(folder)
-        known = _claim(recipe, shards, folder)
-        _write(recipe, [s for part in shards.values() for s in part][process[0] :: process[1]], process[0])
+        with contextlib.ExitStack() as stack:
+            for split in splits:
+                stack.enter_context(_alone(folder, split, process[0]))
+            _claim(recipe, shards, folder)
+            _write(recipe, [s for part in shards.values() for s in part][process[0] :: process[1]], process[0])
+        complete = all(shard.done for part in shards.values() for shard in part)
+        if complete:
+            known = _claim(recipe, shards, folder)  # again: another command may have added a split since
+            parts = {split: shards.get(split) or shards_of(recipe, split, folder) for split in known}
+            _describe(recipe, {split: part for split, part in parts.items() if all(s.done for s in part)}, folder)
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"{folder}: cannot be written: {str(error).splitlines()[0]}") from error
-    complete = all(shard.done for part in shards.values() for shard in part)
-    if complete:
-        parts = {split: shards.get(split) or shards_of(recipe, split, folder) for split in known}
-        _describe(recipe, {split: part for split, part in parts.items() if all(s.done for s in part)}, folder)
     return folder, complete
+
+
+def folder_of(recipe: Recipe) -> str:
+    """Of the dataset's files."""
+    root = os.path.expanduser(recipe.data_dir or str(prepared.import_tfds().core.constants.DATA_DIR))
+    return os.path.join(root, recipe.name, VERSION)
+
+
+@contextlib.contextmanager
+def _alone(folder: str, split: str, process: int) -> Iterator[None]:
+    """Keep out a second build of the split as the same process: both would write the same unfinished file."""
+    if "://" in folder:  # buckets have no locks
+        yield
+        return
+    path = Path(folder)
+    try:
+        lock = workdir.hold(path.parent, f".{path.name}.{split}.{process}.lock")
+    except workdir.Busy:
+        raise UserError(
+            f"{folder}: another build of {split} is at work there; wait for it, or start both with --process_count and "
+            "different --process_index"
+        ) from None
+    with lock:
+        yield
 
 
 def shards_of(recipe: Recipe, split: str, folder: str) -> list[Shard]:
@@ -178,6 +209,10 @@ def _claim(recipe: Recipe, shards: dict[str, list[Shard]], folder: str) -> list[
         if splits.keys() <= known.keys():
             return list(known)
         splits = known | splits
+    elif tf.io.gfile.exists(os.path.join(folder, "dataset_info.json")):
+        raise UserError(
+            f"{folder}: holds a dataset that was built otherwise, as by Beam; remove it or give another --data_dir"
+        )
 
     def write(partial):
         with tf.io.gfile.GFile(partial, "w") as file:
@@ -277,24 +312,3 @@ def info_of(builder: Any, recipe: Recipe, dataset: datasets.Dataset) -> Any:
         supervised_keys=("image", dataset.label_key) if dataset.label_key else None,
         disable_shuffling=True,
     )
-
-
-def sample(recipe: Recipe, split: str, folder: str) -> dict[str, str | float]:
-    """Measure the first textures of a split and write a contact sheet of them into the folder: a row of measures."""
-    dataset = recipe.open(split)
-    count = min(SAMPLE, dataset.num_examples)
-    rows, filled, exemplars = next(build_examples.exemplar_batches(recipe, dataset, 0, count, count))
-    if not filled.any():
-        raise UserError(f"dataset {recipe.source}[{split}]: its first {count} images do not decode")
-    textures, sources = (
-        np.asarray(x)
-        for x in build_examples.texture_batch(
-            recipe, split, *jax.device_put((rows["id"].astype(np.uint32), exemplars[: len(filled)]))
-        )
-    )
-    exemplars, textures = (x[: len(filled)][filled].astype(np.float32) / 255 for x in (exemplars, textures))
-    measured, _ = quality_lib.report(exemplars, None, {recipe.quality: lambda _: (textures, sources[filled])})
-    sheet = quality_lib.contact_sheet(exemplars, None, {recipe.quality: textures})
-    with tf.io.gfile.GFile(os.path.join(folder, "contact_sheet.png"), "wb") as file:
-        Image.fromarray(sheet).save(file, "PNG")
-    return measured[0]

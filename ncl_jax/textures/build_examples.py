@@ -15,7 +15,6 @@ import dataclasses
 import functools
 import io
 import itertools
-import os
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ import tensorflow as tf
 from jaxtyping import Array, Int, UInt8, UInt32
 from PIL import Image
 
-from ncl_jax.data import batches, datasets, decode, prepared, records
+from ncl_jax.data import batches, datasets, decode, prepared, records, workers
 from ncl_jax.data.texture_datasets import texture_name
 from ncl_jax.textures.synthesis import synthesize
 
@@ -85,7 +84,7 @@ def examples(recipe: Recipe, dataset: datasets.Dataset, low: int, high: int) -> 
     """Records `low` to `high` of the texture dataset, as its features take them; `dataset` is the source's split."""
     labels = [key for key in (dataset.label_key, *dataset.extra_keys) if key]
     column = {key: "label" if key == dataset.label_key else key for key in labels}
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(workers.cores()) as pool:
         for rows, filled, textures in _synthesised(recipe, dataset, low, high):
             encoded = pool.map(functools.partial(_encode, recipe.encoding), filled, textures)
             for number, image in enumerate(encoded):
@@ -144,7 +143,7 @@ def exemplar_batches(
 ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
     """Labels and ids of at most `size` records, which of them decode, and the exemplars, uint8 `[size 2 side side 3]`,
     zeros where there are none."""
-    threads = len(os.sched_getaffinity(0))
+    threads = workers.cores()
     seed = tf.constant([recipe.seed, zlib.crc32(dataset.split.encode())], tf.int64)
 
     def cut(record):

@@ -15,13 +15,16 @@ from PIL import Image
 Images = Float[np.ndarray, "h w 3"]
 Exemplars = Float[np.ndarray, "e h w 3"]
 
+BOUNDS = 2**25  # pairs of windows that are compared at a time
+
 
 @dataclasses.dataclass(frozen=True)
 class Quality:
     """The measures of one texture, or their means over several.
 
     Attributes:
-        nn7: mean RMSE of 7x7 windows of the texture to their nearest exemplar window: what is made up.
+        nn7: mean RMSE of 7x7 windows (smaller where an exemplar is) of the texture to their nearest exemplar window:
+            what is made up.
         nn7_p95: its 95th percentile: seams. The mean alone cannot tell a jigsaw from a texture.
         cov7: the reverse, exemplar windows to the texture: what is left out.
         copy32: share of 32x32 windows with an exemplar window within 3/255 RMSE: what is recognisable.
@@ -48,11 +51,12 @@ def measure(texture: Images, exemplars: Exemplars, sources: Int[np.ndarray, "h w
     """All measures of one texture. Windows are drawn with a fixed seed."""
     texture, exemplars = np.asarray(texture, np.float32), np.asarray(exemplars, np.float32)
     rng = np.random.default_rng(0)
-    nearest = window_distances(texture[None], exemplars, rng)
+    side = min(7, *texture.shape[:2], *exemplars.shape[1:3])  # exemplars of textures below 16 px are smaller
+    nearest = window_distances(texture[None], exemplars, rng, side=side)
     return Quality(
         nn7=float(nearest.mean()),
         nn7_p95=float(np.percentile(nearest, 95)),
-        cov7=float(window_distances(exemplars, texture[None], rng).mean()),
+        cov7=float(window_distances(exemplars, texture[None], rng, side=side).mean()),
         copy32=copied_share(texture, exemplars),
         swd=sliced_wasserstein(texture, exemplars, rng),
         island=float("nan") if sources is None else island_side(sources),
@@ -109,12 +113,19 @@ def copied_share(texture: Images, exemplars: Exemplars, *, side: int = 32, toler
 
     coarse, known = blocks(texture[None], 12), blocks(exemplars, 1)
     lengths = [np.einsum("nd,nd->n", x, x) for x in (coarse, known)]
-    bound = (lengths[0][:, None] + lengths[1][None, :] - 2 * coarse @ known.T) / known.shape[1]
-    likely = np.argpartition(bound, min(8, len(known) - 1), axis=1)[:, :8]  # a copy is the very best one
+
+    def likely():
+        """Of each window: where a copy may be. Some windows at a time: all of large textures take gigabytes."""
+        some = max(1, BOUNDS // len(known))
+        for part in (slice(start, start + some) for start in range(0, len(coarse), some)):
+            bound = (lengths[0][part, None] + lengths[1][None, :] - 2 * coarse[part] @ known.T) / known.shape[1]
+            best = np.argpartition(bound, min(8, len(known) - 1), axis=1)[:, :8]  # a copy is the very best one
+            yield from (places[row[places] < (1.2 * tolerance) ** 2] for row, places in zip(bound, best, strict=True))
+
     height, width = (length - side + 1 for length in exemplars.shape[1:3])
     copies = 0
-    for window, row, places in zip(found, bound, likely, strict=True):
-        for place in places[row[places] < (1.2 * tolerance) ** 2]:
+    for window, places in zip(found, likely(), strict=True):
+        for place in places:
             e, y, x = np.unravel_index(place, (len(exemplars), height, width))
             exact = exemplars[e, y : y + side, x : x + side].transpose(2, 0, 1).reshape(-1)
             if np.mean((window - exact) ** 2) <= tolerance**2:

@@ -1,5 +1,6 @@
 """The frame: names, tables, JSON, one line for every mistake."""
 
+import errno
 import importlib
 import json
 import mmap
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 
 from ncl_jax import benchmark, config, methods, negatives  # noqa: F401
@@ -93,6 +95,37 @@ def test_all_goes_on_after_one_that_cannot_run(monkeypatch, capsys):
     assert "left out bad" in capsys.readouterr().out
     with pytest.raises(UserError, match="--config="):
         benchmark.run("bad", Options())
+
+
+def test_what_was_measured_is_written_at_once(monkeypatch, tmp_path, capsys):
+    class Fake:
+        def __init__(self, name):
+            self.name = name
+
+        def run(self, options):
+            if self.name.endswith("memory"):
+                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.\nmore")
+            if self.name.endswith("interrupted"):
+                raise KeyboardInterrupt
+            return Result({"": [{"x": 1}]})
+
+    monkeypatch.setattr(benchmark, "REGISTRY", {name: (name, "") for name in ("good", "memory", "interrupted")})
+    monkeypatch.setattr(benchmark.importlib, "import_module", Fake)
+    output = tmp_path / "all.json"
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.run("all", Options(), str(output))
+    assert json.loads(output.read_text())["benchmarks"].keys() == {"good"}
+    assert "left out memory: RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.\n" in capsys.readouterr().out
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_measured(monkeypatch, tmp_path):
+    def closed(**_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(benchmark.tempfile, "TemporaryFile", closed)
+    monkeypatch.setattr(benchmark.importlib, "import_module", lambda name: pytest.fail(name))
+    with pytest.raises(UserError, match=r"--output=.*one.json: cannot be written: Permission denied"):
+        benchmark.run("knn", Options(), str(tmp_path / "one.json"))
 
 
 def test_markdown_has_a_cell_for_every_column():

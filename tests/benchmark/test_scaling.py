@@ -97,7 +97,11 @@ def test_groups_lie_within_devices():
         assert sharded.local_groups(settings).model.bn_groups == wanted
 
 
-def test_a_batch_that_does_not_divide_is_refused():
-    settings = config.parse({"batch": 12, "method": {"name": "moco", "queue_size": 12}})
-    with pytest.raises(UserError, match=r"config\.batch = 12"):
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [({"batch": 12}, r"config\.batch = 12"), ({"optim": {"shard_state": True}}, r"config\.optim\.shard_state = True")],
+)
+def test_what_the_model_cannot_tell_is_refused(changes, line):
+    settings = config.parse({"batch": 16, "method": {"name": "moco", "queue_size": 48}} | changes)
+    with pytest.raises(UserError, match=line):
         sharded.describe(settings)

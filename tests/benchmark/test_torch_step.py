@@ -78,6 +78,12 @@ def test_patches_are_of_their_image_and_square(peer):
         {"method": {"name": "byol"}},
         {"optim__name": "lars"},
         {"negatives__patch__rotate": True},
+        {"method__head_batch_norm": True},
+        {"method__non_semantic_encoder": "online"},
+        {"method__non_semantic_norm": "shared"},
+        {"method__ifm_epsilon": 0.1},
+        {"augment__recipe": "byol"},
+        {"augment__seam_shift": 2},
     ],
 )
 def test_what_has_no_counterpart_is_refused(changes):

@@ -16,7 +16,7 @@ from builders import Imagenet2012, Jpegs, encoded, picture
 
 from ncl_jax.data import datasets, prepared, stream
 from ncl_jax.errors import UserError
-from ncl_jax.textures import build, build_examples
+from ncl_jax.textures import build, build_examples, build_sample
 
 OPTIONS = {"splits": ("train", "bad"), "quality": "draft", "size": 32}
 
@@ -172,7 +172,7 @@ def test_small_images_are_enlarged_until_the_exemplar_fits():
 
 def test_the_sample_is_what_is_stored(data_dir, built):
     recipe, _ = plan(data_dir)
-    row = build.sample(recipe, "train", built)
+    row = build_sample.sample(recipe, "train", built)
     assert row["collapsed"] == 0
     assert 0 <= row["nn7"] < 0.2
     sheet = tf.io.decode_png((Path(built) / "contact_sheet.png").read_bytes()).numpy()
@@ -232,7 +232,45 @@ def test_imagenet_texture(tmp_path):
 @pytest.mark.skipif(importlib.util.find_spec("apache_beam") is not None, reason="apache-beam is installed")
 def test_beam_is_asked_for_by_name(data_dir):
     with pytest.raises(UserError, match="pip install apache-beam"):
+        build.run("jpegs", **OPTIONS, seed=7, data_dir=str(data_dir), beam_options="runner=DirectRunner")
+
+
+def test_beam_does_not_take_what_is_there_for_its_own(data_dir, built):
+    with pytest.raises(UserError, match=r"1\.0\.0: is there already; Beam builds in one go"):
         build.run("jpegs", **OPTIONS, data_dir=str(data_dir), beam_options="runner=DirectRunner")
+
+
+def test_a_dataset_of_another_builder_is_left_alone(data_dir, built, few, tmp_path):
+    (tmp_path / "jpegs").symlink_to(data_dir / "jpegs")
+    folder = tmp_path / "textures" / "jpegs-draft" / build.VERSION
+    shutil.copytree(built, folder)
+    (folder / "recipe.json").unlink()
+    with pytest.raises(UserError, match="holds a dataset that was built otherwise"):
+        build.build(*plan(tmp_path))
+
+
+def test_the_same_build_twice_at_a_time_is_refused(data_dir, built, few):
+    with build._alone(built, "bad", 0), pytest.raises(UserError, match="another build of bad is at work there"):
+        build.build(*plan(data_dir))
+
+
+def test_a_split_that_comes_meanwhile_stays_in_the_dataset(data_dir, built, few, tmp_path, monkeypatch):
+    (tmp_path / "jpegs").symlink_to(data_dir / "jpegs")
+    write = build._write
+
+    def write_and_wait(*parts):
+        monkeypatch.setattr(build, "_write", write)
+        assert build.build(*plan(tmp_path, splits=("bad",)))[1]
+        write(*parts)
+
+    monkeypatch.setattr(build, "_write", write_and_wait)
+    assert build.build(*plan(tmp_path, splits=("train",)))[1]
+    made = datasets.open_dataset("textures/jpegs-draft", "train+bad", data_dir=tmp_path)
+    assert made.num_examples == 120
+
+
+def test_a_sample_of_nothing_is_none(data_dir, tmp_path):
+    assert build_sample.sample(plan(data_dir)[0], "rotten", str(tmp_path)) is None
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,9 @@ def test_windows_find_their_nearest_among_all():
 
 
 @pytest.mark.parametrize(("amount", "share"), [(2, 1.0), (5, 0.0)])
-def test_copies_are_told_by_their_distance(amount, share):
+@pytest.mark.parametrize("bounds", [1, quality.BOUNDS])  # windows one by one, and all at a time
+def test_copies_are_told_by_their_distance(amount, share, bounds, monkeypatch):
+    monkeypatch.setattr(quality, "BOUNDS", bounds)
     exemplars = noise(1, 60, 60) * 0.9
     near = exemplars[0, 5:55, 3:53] + np.float32(amount / 255) * np.sign(noise(50, 50, seed=2) - 0.5)
     assert quality.copied_share(near, exemplars) == share
@@ -65,6 +67,13 @@ def test_plain_areas_where_the_exemplars_have_none_are_a_collapse():
     assert found.plain == 1
     assert found.collapsed
     assert np.isnan(found.island)
+
+
+def test_exemplars_smaller_than_a_window_are_measured_by_smaller_ones():
+    exemplars = noise(2, 4, 4)
+    found = quality.measure(np.tile(exemplars[0], (2, 2, 1)), exemplars)
+    assert 0 < found.nn7 < 0.5
+    assert found.copy32 == 0
 
 
 def test_builtin_exemplars_are_fixed_and_textured():
