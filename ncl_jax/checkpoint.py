@@ -36,6 +36,8 @@ class Checkpoints:
         policy: Any = _policies.AnyPreservationPolicy(rules)
         folder: Any = self.folder
         self._checkpointer = ocp.training.Checkpointer(folder, preservation_policy=policy, cleanup_tmp_directories=True)
+        config = self.folder.parent / "config.json"
+        self._mark = config if config.exists() else None  # a folder without it is not the run's any more
         self._saving: Any = None
         # Donated buffers of the next step may be the very memory that an asynchronous save still reads.
         self._copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
@@ -63,7 +65,9 @@ class Checkpoints:
         copy = self._copy(state)
         with self._writing():
             # Orbax would begin a new folder, and the rest of the run would be lost; or wait minutes for one that it
-            # cannot write.
+            # cannot write. The new one of a save that the folder was moved under has all but what the run put there.
+            if self._mark is not None:
+                self._mark.stat()
             tempfile.TemporaryFile(dir=self.folder).close()
             if step not in self.steps:
                 self._settle()

@@ -30,7 +30,11 @@ def start(folder, *flags, devices=1, command="pretrain", log=None, environment=N
 
 def finish(folder, *flags, timeout=600, **options):
     """Run to the end; (exit status, output)."""
-    process = start(folder, *flags, **options)
+    return end(start(folder, *flags, **options), timeout)
+
+
+def end(process, timeout):
+    """Wait for it; (exit status, output)."""
     try:
         output, _ = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:

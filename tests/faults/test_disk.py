@@ -116,8 +116,8 @@ def test_a_workdir_that_vanishes(tmp_path, data):
     while time.monotonic() < deadline and process.poll() is None and not steps(folder):
         time.sleep(0.05)
     folder.rename(tmp_path / "elsewhere")
-    output, _ = process.communicate(timeout=SOON)
-    assert process.returncode == 1, output
+    status, output = runs.end(process, SOON)
+    assert status == 1, output
     one_line(output, "cannot be written", "goes on")
     assert steps(tmp_path / "elsewhere"), "nothing that was saved is lost"
 
@@ -133,8 +133,8 @@ def test_a_workdir_that_turns_read_only(moment, read_only, whole, data):
     saved = steps(folder)
     seal()
     process.send_signal(signal.SIGCONT)
-    output, _ = process.communicate(timeout=SOON)
-    assert process.returncode == 1, output
+    status, output = runs.end(process, SOON)
+    assert status == 1, output
     one_line(output, "cannot be written", "goes on from")
     assert steps(folder) == saved
     unseal()

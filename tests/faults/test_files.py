@@ -116,6 +116,20 @@ def test_what_this_machine_cannot_read_is_not_taken_for_damaged(error, saved, tm
         assert checkpoints.steps == [1, 2]
 
 
+def test_a_folder_that_was_moved_under_a_save_is_noticed_by_the_next(tmp_path):
+    """Orbax makes the folder of the one under way anew, and it can be written."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(1, small_state(1), {"position": {}}, wait=True)
+        folder.rename(tmp_path / "elsewhere")
+        (folder / "checkpoints").mkdir(parents=True)
+        with pytest.raises(UserError, match=r"a checkpoint cannot be written \(No such file or directory\)"):
+            checkpoints.save(2, small_state(2), {"position": {}})
+        assert not [*(folder / "checkpoints").iterdir()]
+
+
 @pytest.mark.parametrize("error", [ValueError, jax.errors.JaxRuntimeError])
 def test_a_process_lost_while_saving_is_not_the_folders_fault(error, tmp_path, monkeypatch):
     """Another process's death was told as a full folder when it came in a save, as an error of another type."""
