@@ -75,13 +75,13 @@ def test_records_to_device_and_the_wait_of_a_step(settings, monkeypatch, cache):
 
 
 def test_a_row_counts_images_per_core(settings, monkeypatch):
-    monkeypatch.setattr(input_benchmark.machine, "cores", lambda: 4)
+    monkeypatch.setattr(input_benchmark.workers, "cores", lambda: 4)
     row = input_benchmark._row("theirs", Timing(1.0, (0.5,)), settings, Timing(1.0, (0.25,)))
     assert (row["images/s"], row["images/s per core"], row["our speed / theirs"]) == (16.0, 4.0, 2.0)
 
 
 def test_a_burst_is_shared_by_its_batches(monkeypatch):
-    monkeypatch.setattr(input_benchmark.machine, "cores", lambda: 2)
+    monkeypatch.setattr(input_benchmark.workers, "cores", lambda: 2)
     loaded = []
 
     def measure_one(call, seconds):
