@@ -4,11 +4,13 @@ To add one, write a module with `run(options: Options) -> Result` and list it he
 None needs TensorFlow, but for `input` of TFRecords.
 """
 
+import contextlib
 import importlib
 import json
 import shlex
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -59,7 +61,9 @@ def run(name: str, options: Options, output: str | None = None) -> dict[str, Res
         results[each] = result
         print(f"\n{markdown(each, REGISTRY[each][1], result)}", flush=True)
         if output:
-            _write(output, document(_command(), machine.describe(), options, results))
+            text = json.dumps(document(_command(), machine.describe(), options, results), indent=1) + "\n"
+            with _writing(output):
+                workdir.write_text(Path(output), text)
     print(f"\n{machine.sentence(machine.describe())}")
     if output and results:
         print(f"wrote {output}")
@@ -71,9 +75,10 @@ def _command() -> str:
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def _write(output: str, written: dict) -> None:
+@contextlib.contextmanager
+def _writing(output: str) -> Iterator[None]:
     try:
-        workdir.write_text(Path(output), json.dumps(written, indent=1) + "\n")
+        yield
     except OSError as error:
         raise UserError(f"--output={output}: cannot be written: {error.strerror}") from error
 
@@ -94,7 +99,5 @@ def _check(name: str, options: Options, output: str | None) -> None:
     if output and not Path(output).parent.is_dir():
         raise UserError(f"--output={output}: there is no folder {Path(output).parent}")
     if output:
-        try:
+        with _writing(output):
             tempfile.TemporaryFile(dir=Path(output).parent).close()
-        except OSError as error:
-            raise UserError(f"--output={output}: cannot be written: {error.strerror}") from error

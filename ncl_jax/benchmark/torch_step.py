@@ -187,15 +187,17 @@ def import_torch() -> tuple[Any, Any]:
 def _check(config: Config) -> None:
     others = [kind for kind in config.negatives if kind != "patch"]
     chosen = config.negatives.get("patch")
+    is_moco = isinstance(config.method, moco.Settings)
+    settings = config.method if is_moco else moco.Settings()
     for wrong, what in (
-        (not isinstance(config.method, moco.Settings), "config.method.name other than moco"),
-        (getattr(config.method, "symmetric", False), "config.method.symmetric = True"),
-        (getattr(config.method, "head_batch_norm", False), "config.method.head_batch_norm = True"),
-        (getattr(config.method, "non_semantic_encoder", "target") != "target", "config.method.non_semantic_encoder"),
-        (getattr(config.method, "non_semantic_norm", "own") != "own", "config.method.non_semantic_norm"),
-        (getattr(config.method, "ifm_epsilon", 0.0) > 0, "config.method.ifm_epsilon"),
+        (not is_moco, "config.method.name other than moco"),
+        (settings.symmetric, "config.method.symmetric = True"),
+        (settings.head_batch_norm, "config.method.head_batch_norm = True"),
+        (settings.non_semantic_encoder != "target", "config.method.non_semantic_encoder = online"),
+        (settings.non_semantic_norm != "own", f"config.method.non_semantic_norm = {settings.non_semantic_norm}"),
+        (settings.ifm_epsilon > 0, f"config.method.ifm_epsilon = {settings.ifm_epsilon}"),
         (config.augment.recipe == "byol", "config.augment.recipe = byol"),
-        (config.augment.seam_shift > 0, "config.augment.seam_shift"),
+        (config.augment.seam_shift > 0, f"config.augment.seam_shift = {config.augment.seam_shift}"),
         (config.model.width != 1, f"config.model.width = {config.model.width}"),
         (config.optim.name != "sgd", f"config.optim.name = {config.optim.name}"),
         (config.optim.accumulate != 1, f"config.optim.accumulate = {config.optim.accumulate}"),

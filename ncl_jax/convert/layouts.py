@@ -112,20 +112,21 @@ def _network(path: Path, tree: dict, tensors: dict[str, np.ndarray], note: Mappi
     kept, classifier = _variables(tensors, prefix, style, used)
     architecture, width, side = names.infer(kept, lambda name: prefix + names.STYLES[style][1](name))
 
-    _check_features(architecture, width, side, {f"{prefix}fc": classifier, **heads})
+    # (A predictor follows the projector.)
+    layers = {name: head["params"]["fc0"] for name, head in heads.items() if name != "predictor"}
+    _check_features(architecture, width, side, layers | ({f"{prefix}fc": classifier} if classifier else {}))
     target = None
     if layout and layout.target[0]:
         target = _target(tensors, prefix, style, layout, heads, used, architecture)
     parent = _parent(prefix)
-    queue = tensors.get(f"{parent}queue")
+    queue, pointer = tensors.get(f"{parent}queue"), tensors.get(f"{parent}queue_ptr", np.zeros(1))
     if queue is not None and queue.ndim == 2 and heads and layout and layout.name == "MoCo":
         used |= {f"{parent}queue", f"{parent}queue_ptr"}
         queue = np.array(queue.T, np.float32, order="C")
-        pointer = tensors.get(f"{parent}queue_ptr", np.zeros(1))
         if pointer.size != 1 or not 0 <= pointer < len(queue):
             raise UserError(f"{parent}queue_ptr: {pointer.tolist()}, expected one place of the {len(queue)} of queue")
     else:
-        queue, pointer = None, np.zeros(1)
+        queue = None
     momentum, settings = None, {}
     if layout and layout.name == "MoCo" and isinstance(tree.get("optimizer"), Mapping):
         momentum, settings = sgd.read(tree["optimizer"], tensors, container, prefix, heads)
@@ -141,7 +142,7 @@ def _network(path: Path, tree: dict, tensors: dict[str, np.ndarray], note: Mappi
         heads=heads,
         target=target,
         queue=queue,
-        pointer=int(pointer.item()),
+        pointer=int(pointer.item()) if queue is not None else 0,
         momentum=momentum,
         sgd=settings,
         epoch=epoch if isinstance(epoch, int) else None,
@@ -152,13 +153,11 @@ def _network(path: Path, tree: dict, tensors: dict[str, np.ndarray], note: Mappi
     )
 
 
-def _check_features(architecture: str, width: float, side: int, parts: Mapping[str, Any]) -> None:
-    """UserError where a classifier or a head is none of this backbone."""
+def _check_features(architecture: str, width: float, side: int, layers: Mapping[str, Any]) -> None:
+    """UserError where a linear layer, by its name, does not take what this backbone gives."""
     *_, (features,) = names.expected(architecture, width, side).values()  # of the last batch norm
-    for name, part in parts.items():
-        if part is None or name == "predictor":  # that follows the projector
-            continue
-        found = len((part if "kernel" in part else part["params"]["fc0"])["kernel"])
+    for name, layer in layers.items():
+        found = len(layer["kernel"])
         if found != features:
             raise UserError(f"{name}: takes {found} features, {architecture} of width {width:g} has {features}")
 
