@@ -146,7 +146,7 @@ def _network(path: Path, tree: dict, tensors: dict[str, np.ndarray], note: Mappi
         momentum=momentum,
         sgd=settings,
         epoch=epoch if isinstance(epoch, int) else None,
-        batches=int(kept.get(f"bn1.{names.COUNTER}", 0)),
+        batches=int(np.asarray(kept.get(f"bn1.{names.COUNTER}", 0)).item()),
         prefix=prefix,
         style=style,
         ignored=tuple(key for key in tensors if key not in used),

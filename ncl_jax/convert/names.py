@@ -101,8 +101,11 @@ def _check(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, Shape], show:
             raise UserError(
                 f"{show(name)}: shape {_shape(tensors[name].shape)}, {architecture} expects {_shape(shape)}"
             )
-    for name in tensors:
-        if name not in shapes and not name.endswith(COUNTER):
+    for name, tensor in tensors.items():
+        if name.endswith(COUNTER):
+            if tensor.size != 1:
+                raise UserError(f"{show(name)}: shape {_shape(tensor.shape)}, expected one number")
+        elif name not in shapes:
             raise UserError(f"{show(name)}: unexpected; {architecture} has no such tensor")
 
 

@@ -139,6 +139,8 @@ def without(tensors, key):
          r"layer3.1.bn2.running_var: missing; resnet18 expects shape \(32\)"),
         (lambda t: t | {"layer3.1.se.weight": np.ones(3)},
          "layer3.1.se.weight: unexpected; resnet18 has no such tensor"),
+        (lambda t: t | {"bn1.num_batches_tracked": np.zeros(0, np.int64)},
+         r"bn1.num_batches_tracked: shape \(0\), expected one number"),
         (lambda t: without(t, "conv1.weight") | {"conv1.0.weight": np.ones(3)},
          "conv1.weight: missing; a deep stem of several convolutions is not supported"),
         (lambda t: t | {"conv1.weight": np.ones((8, 1, 7, 7), np.float32)},
