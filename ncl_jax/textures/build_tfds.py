@@ -4,7 +4,9 @@ They give the records of `build_examples`, as `build` does, under TFDS's own `do
 where apache-beam is installed and asked for on its runners. Only `build` can go on where it stopped.
 """
 
+import contextlib
 import dataclasses
+import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -81,14 +83,11 @@ def texture_config(recipe: Recipe, *, splits: tuple[str, ...] = (), beam: bool =
 
 def build_on_beam(recipe: Recipe, splits: tuple[str, ...], options: str) -> str:
     """Build by TFDS on a Beam runner; `options` as `tfds build --beam_pipeline_options`. Returns the folder."""
-    _import_beam()
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    flags = [f"--{flag}" for flag in options.split(",") if flag]
+    beam_options = _beam_options(options)
     kind = ImagenetTexture if recipe.name.startswith("imagenet_texture/") else Textures
     builder = kind(config=texture_config(recipe, splits=splits, beam=True), data_dir=recipe.data_dir)
     builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(beam_options=PipelineOptions(flags=flags), try_download_gcs=False)
+        download_config=tfds.download.DownloadConfig(beam_options=beam_options, try_download_gcs=False)
     )
     return str(builder.data_path)
 
@@ -96,6 +95,23 @@ def build_on_beam(recipe: Recipe, splits: tuple[str, ...], options: str) -> str:
 def _examples(recipe: Recipe, split: str, low: int, high: int) -> Iterator[tuple[int, dict[str, Any]]]:
     for example in build_examples.examples(recipe, recipe.open(split), low, high):
         yield example["id"], example
+
+
+def _beam_options(options: str) -> Any:
+    """Beam's own, seen to give a pipeline."""
+    beam = _import_beam()
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    said = io.StringIO()  # by the parser, which then exits
+    try:
+        with contextlib.redirect_stderr(said):
+            parsed = PipelineOptions(flags=[f"--{flag}" for flag in options.split(",") if flag])
+            parsed.get_all_options()  # or a wrong one is noticed by the runner only
+            beam.Pipeline(options=parsed)
+    except (ValueError, SystemExit) as error:
+        reason = said.getvalue().rpartition("error: ")[2] or str(error)
+        raise UserError(f"--beam_options={options}: {' '.join(reason.split())}") from error
+    return parsed
 
 
 def _import_beam() -> Any:

@@ -182,6 +182,14 @@ def test_the_sample_is_what_is_stored(data_dir, built):
     np.testing.assert_array_equal(sheet[-36:-4, :32], first["image"][0])
 
 
+def train_records(folder):
+    return [
+        tf.train.Example.FromString(record.numpy())
+        for path in sorted(Path(folder).glob("*-train.tfrecord*"))
+        for record in tf.data.TFRecordDataset(str(path))
+    ]
+
+
 def test_as_a_tfds_builder(data_dir, built, tmp_path):
     """TFDS's own way to prepare gives the same records."""
     from ncl_jax.textures import build_tfds
@@ -189,17 +197,22 @@ def test_as_a_tfds_builder(data_dir, built, tmp_path):
     recipe, splits = plan(data_dir)
     builder = build_tfds.Textures(config=build_tfds.texture_config(recipe, splits=splits), data_dir=str(tmp_path))
     prepared.prepare(lambda: builder)
-    read = [
-        [
-            tf.train.Example.FromString(record.numpy())
-            for path in sorted(Path(folder).glob("*-train.tfrecord*"))
-            for record in tf.data.TFRecordDataset(str(path))
-        ]
-        for folder in (built, builder.data_path)
-    ]
-    assert len(read[0]) == 60
-    assert read[0] == read[1]
+    assert len(train_records(built)) == 60
+    assert train_records(built) == train_records(builder.data_path)
     assert {"imagenet2012", "imagenet100"} == set(build_tfds.ImagenetTexture.builder_configs)
+
+
+@pytest.mark.filterwarnings("ignore:::apache_beam")
+def test_on_beam(data_dir, built, few, tmp_path, capsys):
+    """In parts of ten, each opened anew by whoever draws it."""
+    pytest.importorskip("apache_beam")
+    (tmp_path / "jpegs").symlink_to(data_dir / "jpegs")
+    build.run("jpegs", **OPTIONS, data_dir=str(tmp_path), beam_options="runner=DirectRunner")
+    assert "dataset textures/jpegs-draft (train, bad) is in" in capsys.readouterr().out
+    folder = tmp_path / "textures" / "jpegs-draft" / build.VERSION
+    assert train_records(folder) == train_records(built)
+    assert (folder / "contact_sheet.png").exists()
+    assert datasets.open_dataset("textures/jpegs-draft", "train+bad", data_dir=tmp_path).num_examples == 120
 
 
 def test_imagenet_texture(tmp_path):
@@ -233,6 +246,21 @@ def test_imagenet_texture(tmp_path):
 def test_beam_is_asked_for_by_name(data_dir):
     with pytest.raises(UserError, match="pip install apache-beam"):
         build.run("jpegs", **OPTIONS, seed=7, data_dir=str(data_dir), beam_options="runner=DirectRunner")
+
+
+@pytest.mark.filterwarnings("ignore:::apache_beam")
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ("runner=Nope", "Unexpected pipeline runner: Nope. Valid values are"),
+        ("direct_num_workers=two", "argument --direct_num_workers: invalid int value: 'two'"),
+        ("runner=DataflowRunner", "Missing required option: region"),
+    ],
+)
+def test_beams_options_that_are_none(data_dir, options, reason):
+    pytest.importorskip("apache_beam")
+    with pytest.raises(UserError, match=rf"--beam_options={options}: .*{reason}"):
+        build.run("jpegs", **OPTIONS, seed=7, data_dir=str(data_dir), beam_options=options)
 
 
 def test_beam_does_not_take_what_is_there_for_its_own(data_dir, built):
