@@ -53,7 +53,7 @@ def _speed(seconds: float) -> tuple[list[Row], dict[str, tuple[float, ...]]]:
                 "ms per image": each.median,
                 "quartiles": spread(each),
                 "compile (s)": taken.first - taken.median,
-                "memory (MB per image)": _memory(name, patches) if name in QUALITIES else None,
+                "memory (MiB per image)": _memory(name, patches) if name in QUALITIES else None,
             }
         )
     return rows, {name: taken.samples for name, taken in measured.items()}

@@ -271,7 +271,7 @@ def _start(sampler: Sampler, position: Mapping[str, int] | None) -> int:
 
 def _size(count: float) -> str:
     for unit in ("B", "kB", "MB"):
-        if count < 1000:
+        if count < 999.5:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} GB"

@@ -126,5 +126,7 @@ def _moved(old: Any, new: Any) -> Any:
     """`old`, with the places of folders of images taken from `new`."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         return {key: _moved(value, new.get(key)) for key, value in old.items()}
+    if isinstance(old, list | tuple) and isinstance(new, list | tuple) and len(old) == len(new):
+        return [_moved(*pair) for pair in zip(old, new, strict=True)]
     folders = all(isinstance(value, str) and value.startswith("folder:") for value in (old, new))
     return new if folders else old

@@ -129,11 +129,11 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_measured
 
 
 def test_markdown_has_a_cell_for_every_column():
-    result = Result({"first": [{"a": 1234.5, "b": None}, {"a": 0.01234, "c": 2}], "second": []}, ["n"])
+    result = Result({"first": [{"a": 1234.5, "b": None}, {"a": 0.01234, "c": 2}, {"a": 999.7}], "second": []}, ["n"])
     lines = markdown("name", "about", result).splitlines()
     assert lines[0] == "### name: about"
     table = [line for line in lines if line.startswith("|")]
-    assert table == ["| a | b | c |", "| --- | --- | --- |", "| 1,234 |  |  |", "| 0.0123 |  | 2 |"]
+    assert table == ["| a | b | c |", "| --- | --- | --- |", "| 1,234 |  |  |", "| 0.0123 |  | 2 |", "| 1,000 |  |  |"]
     assert lines[-1] == "- n"
     assert "second" not in lines
 

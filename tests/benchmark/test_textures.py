@@ -22,7 +22,7 @@ def test_every_quality_is_timed_and_judged(monkeypatch, tmp_path):
         speed, drawn, *rest = result.tables.values()
         assert [row["quality"] for row in speed] == ["draft"]
         assert speed[0]["ms per image"] > 0
-        assert speed[0]["memory (MB per image)"] > 0
+        assert speed[0]["memory (MiB per image)"] > 0
         assert [row["textures"] for row in drawn] == ["draft"]
         assert drawn[0]["nn7"] < 0.2
         assert len(rest) == photographs

@@ -23,3 +23,10 @@ def test_kept_results_are_of_the_studies_as_they_are(source, tmp_path):
     assert kept.finished(before) == kept.finished(after) != set()
     old, new = ({(run["variant"], run["seed"]): run for run in d["runs"] if run["results"]} for d in (before, after))
     assert new == old
+
+
+def test_folders_lie_elsewhere_on_another_machine():
+    there = {"data": {"name": "folder:/a"}, "names": ["folder:/b", "folder:/c"], "seeds": [1, 2]}
+    here = {"data": {"name": "folder:/x"}, "names": ["folder:/y", "folder:/z"], "seeds": [1, 3]}
+    assert kept._moved(there, here) == here | {"seeds": [1, 2]}
+    assert kept._moved(there, here | {"names": ["folder:/y"], "data": {"name": "cifar10"}}) == there
