@@ -48,7 +48,7 @@ def run(name: str, options: Options, output: str | None = None) -> dict[str, Res
     """
     names = tuple(each for each in REGISTRY if each != "soak") if name == "all" else (name,)  # that takes hours
     _check(name, options, output)
-    results, load = {}, {"load": machine.load()}  # of others: before it measures
+    results, load = {}, machine.load_average()  # of others: before it measures
     for each in names:
         print(f"measuring {each}: {REGISTRY[each][1]}", file=sys.stderr, flush=True)
         try:
@@ -61,10 +61,10 @@ def run(name: str, options: Options, output: str | None = None) -> dict[str, Res
         results[each] = result
         print(f"\n{markdown(each, REGISTRY[each][1], result)}", flush=True)
         if output:
-            text = json.dumps(document(_command(), machine.describe() | load, options, results), indent=1) + "\n"
+            text = json.dumps(document(_command(), machine.describe(load), options, results), indent=1) + "\n"
             with _writing(output):
                 workdir.write_text(Path(output), text)
-    print(f"\n{machine.sentence(machine.describe() | load)}")
+    print(f"\n{machine.sentence(machine.describe(load))}")
     if output and results:
         print(f"wrote {output}")
     return results

@@ -25,13 +25,13 @@ _PACKAGES = (
 )
 
 
-def load() -> list[float] | None:
+def load_average() -> list[float] | None:
     """Processes at work, on average over 1, 5 and 15 minutes; None where the system does not say."""
     return [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
 
 
-def describe() -> dict[str, Any]:
-    """Devices, processor, cores and load, versions, date, and the flags that change what XLA makes."""
+def describe(load: list[float] | None = None) -> dict[str, Any]:
+    """Devices, processor, cores, load (now, unless given), versions, date, and the flags that change what XLA makes."""
     devices = jax.devices()
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -41,7 +41,7 @@ def describe() -> dict[str, Any]:
         "processes": jax.process_count(),
         "cpu": _cpu_model(),
         "cores": workers.cores(),
-        "load": load(),
+        "load": load or load_average(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": {name: version for name in _PACKAGES if (version := _version(name))},
@@ -51,8 +51,8 @@ def describe() -> dict[str, Any]:
 
 def sentence(described: dict[str, Any]) -> str:
     """`describe`'s result as one line under a table."""
-    busy = (described["load"] or ["unknown"])[0]
-    return f"{hardware(described)}, load {busy}; {software(described)}; {described['date'][:10]}"
+    load = (described["load"] or ["unknown"])[0]
+    return f"{hardware(described)}, load {load}; {software(described)}; {described['date'][:10]}"
 
 
 def line(described: dict[str, Any]) -> str:

@@ -62,10 +62,12 @@ def test_run_prints_a_table_and_writes_everything(monkeypatch, tmp_path, capsys)
     class Fake:
         @staticmethod
         def run(options):
+            monkeypatch.setattr(benchmark.machine, "load_average", lambda: [9.0])  # by what is measured
             return Result({"": [{"thing": "a", "ms": 1.5}]}, ["a remark"], {"a": (1e-3, 2e-3)})
 
     monkeypatch.setattr(benchmark, "REGISTRY", {"fake": ("fake", "about it")})
     monkeypatch.setattr(benchmark.importlib, "import_module", lambda name: Fake)
+    monkeypatch.setattr(benchmark.machine, "load_average", lambda: [0.5])
     output = tmp_path / "result.json"
     benchmark.run("fake", Options(config.parse(TINY), seconds=0.5), str(output))
     written = json.loads(output.read_text())
@@ -76,6 +78,7 @@ def test_run_prints_a_table_and_writes_everything(monkeypatch, tmp_path, capsys)
     }
     assert config.parse(written["config"]) == config.parse(TINY)
     assert written["seconds"] == 0.5
+    assert written["machine"]["load"] == [0.5]
     assert {"date", "device", "cpu", "cores", "versions"} <= set(written["machine"])
     assert "| a | 1.5 |" in capsys.readouterr().out
 

@@ -183,11 +183,8 @@ def test_the_sample_is_what_is_stored(data_dir, built):
 
 
 def train_records(folder):
-    return [
-        tf.train.Example.FromString(record.numpy())
-        for path in sorted(Path(folder).glob("*-train.tfrecord*"))
-        for record in tf.data.TFRecordDataset(str(path))
-    ]
+    paths = sorted(map(str, Path(folder).glob("*-train.tfrecord*")))
+    return [tf.train.Example.FromString(record.numpy()) for record in tf.data.TFRecordDataset(paths)]
 
 
 def test_as_a_tfds_builder(data_dir, built, tmp_path):
