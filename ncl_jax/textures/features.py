@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32
 
+from ncl_jax.textures import parity
+
 # Covariance of the colour channels of photographs; its eigenvectors as columns, that of the greatest variance (all of
 # the brightness, 94 %) first: RGB @ COMPONENTS.
 _COLOUR = 0.06 * np.array([[1.0, 0.93, 0.85], [0.93, 1.0, 0.95], [0.85, 0.95, 1.0]])
@@ -151,24 +153,38 @@ def convolve(
     cells: Float[Array, "3 n i j 4"], filters: Sequence[Array | np.ndarray]
 ) -> list[Float[Array, "n i-2 j-2 _"]]:
     """Valid 3x3 convolutions of each colour component with its filters `[3 3 4 d]`; of one without filters, none."""
-    pairs = zip(cells if jax.default_backend() != "cpu" else _columns(cells), filters, strict=True)
+    pairs = zip(_columns(cells), filters, strict=True)
     return [_convolve(part, jnp.asarray(of_it)) for part, of_it in pairs if of_it.shape[-1]]
 
 
-def _convolve(part: Float[Array, "n i j c"], filters: Float[Array, "3 3 4 d"]) -> Float[Array, "n i-2 j-2 d"]:
-    """On CPUs as a matrix product, of `_columns`: XLA runs convolutions inside of loops on one core there."""
-    highest = jax.lax.Precision.HIGHEST
-    if jax.default_backend() != "cpu":
-        return jax.lax.conv_general_dilated(
-            part, filters, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=highest
-        )
+def _convolve(part: Float[Array, "n i j-2 12"], filters: Float[Array, "3 3 4 d"]) -> Float[Array, "n i-2 j-2 d"]:
+    """As a matrix product, of `_columns`: XLA runs convolutions inside of loops on one core of a CPU."""
     windows = jnp.concatenate([part[:, y : y + part.shape[1] - 2] for y in range(3)], axis=-1)
-    return jnp.matmul(windows, filters.reshape(36, -1), precision=highest)
+    return jnp.matmul(windows, filters.reshape(36, -1), precision=jax.lax.Precision.HIGHEST)
 
 
 def _columns(cells: Float[Array, "3 n i j 4"]) -> Float[Array, "3 n i j-2 12"]:
     """Every three neighbouring columns side by side. (Rows later: nine pieces at once take XLA twice as long.)"""
     return jnp.concatenate([cells[:, :, :, x : x + cells.shape[3] - 2] for x in range(3)], axis=-1)
+
+
+def respond(beside: parity.Beside, features: int, sigma: float) -> Float[Array, "d n i j"]:
+    """The filters' responses at the pixels of one parity, in the order of `convolve`'s; for GPUs.
+
+    The 25 planes under the taps lie one after the other, so that neither they nor the responses are ever transposed.
+
+    Args:
+        beside: gives the colour components `[3 n i j]` of the pixels so many rows and columns away.
+    """
+    taps = [beside(int(y), int(x)) for y in _TAPS for x in _TAPS]
+    responses = []
+    for component, filters in enumerate(basis(features, sigma)):
+        weights, under = filters.reshape(25, -1).T, [tap[component] for tap in taps]
+        if len(weights) < 4:  # too few for a product
+            responses += [sum(float(w) * tap for w, tap in zip(row, under, strict=True)) for row in weights]
+        else:
+            responses += list(jnp.tensordot(weights, jnp.stack(under), 1, precision=jax.lax.Precision.HIGHEST))
+    return jnp.stack(responses)
 
 
 def pack(maps: Float[Array, "p q d"]) -> tuple[Int32[Array, "p q d/4"], Float[Array, " d"]]:

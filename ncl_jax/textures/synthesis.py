@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from ncl_jax.errors import UserError
-from ncl_jax.textures import faithful, features, positions, usage
+from ncl_jax.textures import faithful, features, parity, positions, usage
 from ncl_jax.textures.levels import QUALITIES, plan
 
 
@@ -172,10 +172,6 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
     offsets = jnp.asarray(around + [(0, 0)] * (1 + level.random), jnp.int32)
     image = jnp.arange(batch)[:, None, None]
 
-    def parity(t):
-        """Opposite corners of a cell first: (0, 0), (1, 1), (0, 1), (1, 0)."""
-        return t & 1, (t & 1) ^ ((t >> 1) & 1)
-
     def one_pass(number_of_pass, carry):
         prices = None
         if priced:
@@ -186,13 +182,11 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
 
     def turn(prices, t, carry):
         quad, cells = carry
-        (a, b), (last_a, last_b) = parity(t), parity(t - 1)
+        (a, b), (last_a, last_b) = parity.at(t), parity.at(t - 1)
         changed = jax.lax.dynamic_slice(quad, (0, last_a, last_b, 0, 0), (batch, 1, 1, half, half))[:, 0, 0]
         changed = jnp.moveaxis(positions.take(colours, space.index(changed)), -1, 0)[..., None]
         cells = jax.lax.dynamic_update_slice(cells, changed, (0, 0, 0, 0, 2 * last_a + last_b))
         framed = jnp.pad(cells, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
-        wanted = jnp.concatenate(features.convolve(framed, [quad[a, b] for quad in filters]), axis=-1)
-        wanted = jnp.moveaxis(wanted / steps[:, None, None, :], -1, 0)
         padded = jnp.pad(quad, ((0, 0), (0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-1)
 
         def settle(c, neighbour, offset):
@@ -201,43 +195,71 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
             anywhere = space.random(positions.noise(seeds, (half, half), number, (t + 1) * 16 + c))
             return jnp.where((moved < 0) | (c >= len(around)), anywhere, moved)
 
-        def candidate(c):
-            """Where the features of candidate c are and, at levels that mind usage, its region's price."""
-            row, column = a + offsets[c, 0], b + offsets[c, 1]
-            place = (0, row & 1, column & 1, 1 + (row >> 1), 1 + (column >> 1))
-            neighbour = jax.lax.dynamic_slice(padded, place, (batch, 1, 1, half, half))[:, 0, 0]
-            position = settle(c, neighbour, offsets[c])
+        def found(position):
+            """Where a candidate's features are and, at levels that mind usage, its region's price."""
             start = (space.features(position) + image * (words.shape[1] // words_each)) * words_each
             if not priced:
                 return (start,)
             row, column = space.region(position)
-            return start, positions.take(prices, row * space.bins + column)
+            region = row * space.bins + column + image * prices.shape[1]
+            return start, jnp.take(prices.reshape(-1), region, mode="clip")
 
-        def compare(c, carry):
-            # The next candidate is prepared beside: what a loop hands on is computed once, what is used inside is
-            # computed again by every fused reader.
-            best, (start, *price) = carry
+        def code(c, wanted, start, price=None):
+            """Distance and candidate in one word, so that the least of them names the candidate."""
             distance = jnp.zeros(start.shape)
             start = start[None] + jnp.arange(words_each)[:, None, None, None]
             numbers = features.unpack(jnp.take(words.reshape(-1), start, mode="clip"))
             for j in range(level.features):
-                found = numbers[j // words_each][j % words_each]
-                distance += ((found - wanted[j]) * steps[:, j, None, None]) ** 2
+                its = numbers[j // words_each][j % words_each]
+                distance += ((its - wanted[j]) * steps[:, j, None, None]) ** 2
             distance *= jnp.where(c < len(around), 1.0, (1 + settings.reluctance) ** 2)
-            if price:
-                distance += price[0]
-            # Distance and candidate in one word, so that the least of them names the candidate.
-            code = (jax.lax.bitcast_convert_type(distance, jnp.int32) & ~15) | c
-            return jnp.minimum(best, code), candidate(c + 1)
+            if price is not None:
+                distance += price
+            return (jax.lax.bitcast_convert_type(distance, jnp.int32) & ~15) | c
 
-        best = jnp.full((batch, half, half), np.iinfo(np.int32).max, jnp.int32)
-        best = jax.lax.fori_loop(0, len(around) + level.random, compare, (best, candidate(0)))[0] & 15
-        offset = (jnp.take(offsets[:, 0], best), jnp.take(offsets[:, 1], best))
-        row, column = offset[0] + a, offset[1] + b
-        here = jnp.arange(half)
-        place = (((row & 1) * 2 + (column & 1)) * (half + 2) + (1 + here[None, :, None] + (row >> 1))) * (half + 2)
-        neighbour = positions.take(padded.reshape(batch, -1), place + 1 + here[None, None, :] + (column >> 1))
-        chosen = settle(best, neighbour, offset)
+        def one_by_one():
+            """The best candidates; only the best so far is kept, which is what a CPU's cache holds."""
+            wanted = jnp.concatenate(features.convolve(framed, [quad[a, b] for quad in filters]), axis=-1)
+            wanted = jnp.moveaxis(wanted / steps[:, None, None, :], -1, 0)
+
+            def candidate(c):
+                row, column = a + offsets[c, 0], b + offsets[c, 1]
+                place = (0, row & 1, column & 1, 1 + (row >> 1), 1 + (column >> 1))
+                neighbour = jax.lax.dynamic_slice(padded, place, (batch, 1, 1, half, half))[:, 0, 0]
+                return found(settle(c, neighbour, offsets[c]))
+
+            def compare(c, carry):
+                # The next candidate is prepared beside: what a loop hands on is computed once, what is used inside is
+                # computed again by every fused reader.
+                best, ready = carry
+                return jnp.minimum(best, code(c, wanted, *ready)), candidate(c + 1)
+
+            best = jnp.full((batch, half, half), np.iinfo(np.int32).max, jnp.int32)
+            best = jax.lax.fori_loop(0, len(offsets) - 1, compare, (best, candidate(0)))[0] & 15
+            offset = (jnp.take(offsets[:, 0], best), jnp.take(offsets[:, 1], best))
+            row, column = offset[0] + a, offset[1] + b
+            here = jnp.arange(half)
+            place = (((row & 1) * 2 + (column & 1)) * (half + 2) + (1 + here[None, :, None] + (row >> 1))) * (half + 2)
+            neighbour = positions.take(padded.reshape(batch, -1), place + 1 + here[None, None, :] + (column >> 1))
+            return settle(best, neighbour, offset)
+
+        def all_at_once():
+            """The same, in few kernels over all candidates, as a GPU has it fastest."""
+            plane = functools.partial(jax.lax.dynamic_index_in_dim, keepdims=False)
+            colour = parity.beside(lambda p, q: plane(framed, 2 * p + q, 4), a, b)
+            wanted = features.respond(colour, level.features, settings.sigma) / steps.T[:, :, None, None]
+            places = padded.reshape(batch, 4, half + 2, half + 2)
+            neighbour = parity.beside(lambda p, q: plane(places, 2 * p + q, 1), a, b)
+
+            def candidate(c, neighbour, offset):
+                position = settle(c, neighbour, offset)
+                return position, code(c, wanted, *found(position))
+
+            continued = [neighbour(*offset) for offset in around + [(0, 0)] * level.random]
+            position, codes = jax.vmap(candidate)(jnp.arange(len(continued)), jnp.stack(continued), offsets[:-1])
+            return jnp.take_along_axis(position, jnp.min(codes, axis=0, keepdims=True) & 15, axis=0, mode="clip")[0]
+
+        chosen = all_at_once() if jax.default_backend() == "gpu" else one_by_one()
         return jax.lax.dynamic_update_slice(quad, chosen[:, None, None], (0, a, b, 0, 0)), cells
 
     cells = positions.take(colours, space.index(quad)).transpose(5, 0, 3, 4, 1, 2).reshape(3, batch, half, half, 4)

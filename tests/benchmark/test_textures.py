@@ -9,7 +9,7 @@ from ncl_jax.textures import quality
 
 def test_every_quality_is_timed_and_judged(monkeypatch, tmp_path):
     monkeypatch.setattr(textures, "SIZE", 32)
-    monkeypatch.setattr(textures, "BATCH", 4)
+    monkeypatch.setattr(textures, "BATCH", {"cpu": 4})
     monkeypatch.setattr(textures, "EXEMPLAR", 16)
     monkeypatch.setattr(textures, "ALL", ("draft",))
     pairs = quality.builtin_exemplars(16)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ncl_jax.errors import UserError
-from ncl_jax.textures import synthesize
+from ncl_jax.textures import synthesis, synthesize
 from ncl_jax.textures.levels import QUALITIES, plan
 
 
@@ -71,6 +71,20 @@ def test_one_by_one_equals_the_batch():
     alone = synthesize(keys[2:], exemplars[2:], size=28, quality="draft")[0]
     np.testing.assert_array_equal(batch[2], np.asarray(alone))
     assert (batch[0] != np.asarray(synthesize(key, exemplars[:1].repeat(3, 0), size=28, quality="draft"))[1]).any()
+
+
+@pytest.mark.parametrize(("count", "side", "size"), [(2, 24, 40), (3, 31, 33)])
+@pytest.mark.parametrize("quality", ["standard", "draft"])
+def test_a_gpus_way_gives_a_cpus_sources(monkeypatch, quality, count, side, size):
+    """Candidates one by one, or all at once; features by products of windows, or of planes."""
+    options = {"size": size, "quality": quality, "return_sources": True}
+    exemplars = np.asarray(jnp.cumsum(noise(2, count, side), axis=2) / side)  # smooth enough to be matched
+    _, want = synthesize(jax.random.key(2), exemplars, **options)
+    synthesis._synthesize.clear_cache()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    _, got = synthesize(jax.random.key(2), exemplars, **options)
+    synthesis._synthesize.clear_cache()
+    np.testing.assert_array_equal(np.asarray(got), np.asarray(want))
 
 
 def test_stripes_stay_stripes():
