@@ -22,4 +22,5 @@ def get_config(variant: str | None = None) -> ConfigDict:
         config.method = {"name": "byol", "momentum": 0.99, "hidden_dim": 1024}
         config.negatives = {} if variant == "byol_baseline" else {"patch": {}}
     config.evaluation = {"every_epochs": 10, "resize": 32}
+    config.checkpoint = {"every_epochs": 10}  # on a GPU an epoch takes a second, and so does a save
     return config

@@ -21,4 +21,5 @@ def get_config(variant: str | None = None) -> ConfigDict:
         config.method = {"name": "byol", "momentum": 0.99, "hidden_dim": 1024}
         config.negatives = {} if variant == "byol_baseline" else {"patch": {}}
     config.evaluation = {"every_epochs": 20, "resize": 146}
+    config.checkpoint = {"every_epochs": 20}  # an epoch takes a GPU seconds, as a save does
     return config

@@ -16,7 +16,7 @@ from ncl_jax.augment.views import normalize
 from ncl_jax.config import Config
 from ncl_jax.data import datasets, stream
 from ncl_jax.errors import UserError
-from ncl_jax.evaluation import augmented_probe, features, knn, linear_probe
+from ncl_jax.evaluation import augmented_probe, features, kept_batches, knn, linear_probe
 
 Variables = Mapping[str, Any]
 Features = dict[str, np.ndarray]  # of `features.extract`
@@ -24,12 +24,13 @@ Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Encoder:
-    """Frozen features of uint8 images, compiled once for all splits and variables."""
+    """Frozen features of uint8 images, compiled once for all splits and variables; and the images of small splits."""
 
     def __init__(self, config: Config, mesh: Mesh, model: models.ResNet | None = None) -> None:
         self.config, self.mesh = config, mesh
         self.model = model = model or models.encoder(config.model)
         self.batch = -(-config.evaluation.batch // mesh.size) * mesh.size
+        self.kept = kept_batches.KeptBatches()
 
         def encode(variables: Variables, images: UInt8[Array, "b s s 3"]) -> Float[Array, "b d"]:
             return jnp.asarray(model.apply(variables, normalize(images), train=False))
@@ -74,16 +75,16 @@ class Subject:
         return dataset.need_labels() if labels else dataset
 
     def batches(self, dataset: datasets.Dataset, *, whole: bool = False) -> Iterator[dict[str, np.ndarray]]:
-        """This process's part of every image once, in order: `stream.eval_batches`.
+        """This process's part of every image once, in order: `stream.eval_batches`. Not to be changed in place.
 
         `whole`: for stimuli that fill their images, as published sets of squares do: the shorter side goes to the
         image size and not to `evaluation.resize`, which would enlarge them and cut their border off.
         """
         size = self.config.data.image_size
         fits = whole or dataset.image_shape == (size, size)
-        return stream.eval_batches(
-            dataset, batch=self.encoder.batch, size=size, resize=size if fits else self.config.evaluation.resize
-        )
+        resize = size if fits else self.config.evaluation.resize
+        read = functools.partial(stream.eval_batches, dataset, batch=self.encoder.batch, size=size, resize=resize)
+        return self.encoder.kept.read((dataset.name, dataset.split, resize), read)
 
     def images(self, dataset: datasets.Dataset, count: int) -> UInt8[np.ndarray, "n s s 3"]:
         """The first `count` images that decode, or as many as there are; every process has them all."""
