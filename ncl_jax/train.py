@@ -197,11 +197,13 @@ class _Report:
     def start(self, current: state.TrainState) -> None:
         if self._done:
             self.bar.say(f"going on from step {self._done}")
-            return
-        (self._run_dir / "parameters.txt").write_text(metrics.overview(current.params) + "\n")
-        count = sum(leaf.size for leaf in jax.tree.leaves(current.params))
-        self.bar.say(f"{self._config.model.name}: {count / 1e6:.2f} M parameters (listed in parameters.txt)")
-        preview.write(self._config, self._run_dir / "negatives.png")
+        else:
+            (self._run_dir / "parameters.txt").write_text(metrics.overview(current.params) + "\n")
+            count = sum(leaf.size for leaf in jax.tree.leaves(current.params))
+            self.bar.say(f"{self._config.model.name}: {count / 1e6:.2f} M parameters (listed in parameters.txt)")
+            preview.write(self._config, self._run_dir / "negatives.png")
+        if jax.default_backend() == "gpu":  # 40 s for a ResNet-18, 146 s for a ResNet-50 on an H200
+            self.bar.say("compiling the step: XLA tries many kernels on the GPU, which takes a minute or more")
 
     def interval(self, done: int, scalars: dict[str, float]) -> None:
         scalars["skipped_records"] = float(self._steps.skips)
