@@ -169,7 +169,8 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
     neighbours = usage.colour_neighbours(exemplars, space) if level.tone else None
     around = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if level.wide or y == 0 or x == 0]
     around.sort(key=lambda offset: abs(offset[0]) + abs(offset[1]))  # a tie keeps the pixel as it is
-    offsets = jnp.asarray(around + [(0, 0)] * (1 + level.random), jnp.int32)
+    tried = around + [(0, 0)] * level.random  # by candidate
+    offsets = jnp.asarray([*tried, (0, 0)], jnp.int32)  # one more: `one_by_one` prepares what comes next
     image = jnp.arange(batch)[:, None, None]
 
     def one_pass(number_of_pass, carry):
@@ -201,8 +202,7 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
             if not priced:
                 return (start,)
             row, column = space.region(position)
-            region = row * space.bins + column + image * prices.shape[1]
-            return start, jnp.take(prices.reshape(-1), region, mode="clip")
+            return start, positions.take(prices, row * space.bins + column)
 
         def code(c, wanted, start, price=None):
             """Distance and candidate in one word, so that the least of them names the candidate."""
@@ -235,7 +235,7 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
                 return jnp.minimum(best, code(c, wanted, *ready)), candidate(c + 1)
 
             best = jnp.full((batch, half, half), np.iinfo(np.int32).max, jnp.int32)
-            best = jax.lax.fori_loop(0, len(offsets) - 1, compare, (best, candidate(0)))[0] & 15
+            best = jax.lax.fori_loop(0, len(tried), compare, (best, candidate(0)))[0] & 15
             offset = (jnp.take(offsets[:, 0], best), jnp.take(offsets[:, 1], best))
             row, column = offset[0] + a, offset[1] + b
             here = jnp.arange(half)
@@ -255,8 +255,8 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
                 position = settle(c, neighbour, offset)
                 return position, code(c, wanted, *found(position))
 
-            continued = [neighbour(*offset) for offset in around + [(0, 0)] * level.random]
-            position, codes = jax.vmap(candidate)(jnp.arange(len(continued)), jnp.stack(continued), offsets[:-1])
+            around_each = jnp.stack([neighbour(*offset) for offset in tried])
+            position, codes = jax.vmap(candidate)(jnp.arange(len(tried)), around_each, offsets[:-1])
             return jnp.take_along_axis(position, jnp.min(codes, axis=0, keepdims=True) & 15, axis=0, mode="clip")[0]
 
         chosen = all_at_once() if jax.default_backend() == "gpu" else one_by_one()
