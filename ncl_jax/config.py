@@ -102,7 +102,7 @@ class Checkpoint:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A pretraining run. Defaults: MoCo-v2 with one patch negative, ImageNet-100, the paper's settings."""
+    """A pretraining run. Defaults: MoCo-v2 on ImageNet-100 in the paper's settings, without negatives."""
 
     method: Any  # settings of one of METHODS, e.g. `ncl_jax.methods.moco.Settings`
     negatives: Mapping[str, Any]  # kind -> settings of one of NEGATIVES, in the order of the logits

@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import pathlib
 import shlex
 import sys
 import traceback
@@ -188,12 +187,12 @@ def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     else:
         config = workdir.read_config(arguments.workdir, overrides, evaluate_as=arguments.config)
     _join(arguments)
-    from ncl_jax.evaluation import protocol
+    from ncl_jax.evaluation import protocol, report
 
     if arguments.torch:
         protocol.evaluate_torch(config, arguments.torch, arguments.workdir, stem=arguments.stem)
     else:
-        name = pathlib.Path(arguments.config.partition(":")[0]).stem if arguments.config else ""
+        name = report.name_of(arguments.config) if arguments.config else ""
         if not name and overrides.keys() - {"data.data_dir"}:  # not what the run's own results are
             name = "changed"
         protocol.evaluate_workdir(config, arguments.workdir, name=name)

@@ -1,15 +1,48 @@
-"""What README says of use from Python is run."""
+"""What README says of use from Python is run; its commands are ones, and their settings exist."""
 
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
+import pytest
+
+import ncl_jax
+from ncl_jax import main
+from ncl_jax.study import plan
 
 ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def _commands():
+    """The words of every `ncl-jax COMMAND ...` in README's blocks and lines; `...` stands for what a reader fills in."""
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", README, re.S)).replace("\\\n", " ").splitlines()
+    spans = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", README, flags=re.S))
+    for line in [*blocks, *(" ".join(span.split()) for span in spans)]:
+        found = re.search(r'(?<!")ncl-jax ([a-z]+ .*)', line)
+        if found:
+            command = re.split("[&;]", found[1].replace("[", "").replace("]", ""))[0]
+            yield re.sub(r"\$\w+", "0", command.replace("…", "..."))
+
+
+@pytest.mark.parametrize("command", sorted(set(_commands())))
+def test_a_command(command, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    ncl_jax.register()
+    arguments, rest = main._parser().parse_known_args(shlex.split(command, comments=True))
+    overrides, config = main._overrides([flag for flag in rest if flag != "..."]), getattr(arguments, "config", None)
+    if config is not None and config.startswith("configs/") and "NAME" not in config:
+        load = plan.load if arguments.command == "study" else ncl_jax.load_config
+        load(config, overrides)
+
+
+def test_it_has_commands():
+    assert len(set(_commands())) > 30
 
 
 def test_in_your_own_code(smoke_data, tmp_path, monkeypatch):
-    section = (ROOT / "README.md").read_text().split("## In your own code\n")[1].split("\n## ")[0]
+    section = README.split("## In your own code\n")[1].split("\n## ")[0]
     parts, whole = re.findall(r"```python\n(.*?)```", section, re.S)
     names: dict = {}
     exec(parts, names)
@@ -26,6 +59,6 @@ def test_in_your_own_code(smoke_data, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     whole = whole.replace('{"epochs": 3}', f'{{"epochs": 1, "data.data_dir": "{smoke_data}"}}')
     exec(whole.replace("runs/smoke", str(tmp_path / "run")), names)
-    assert names["features"].shape[0] == 8
+    assert names["features"].shape[0] == 1
     assert names["results"]["knn_top1"] > 0.1
     assert names["network"].epoch == 1

@@ -2,7 +2,7 @@
 
 `configs/demo.py` in short: the paper's negatives (patch, texture) as the paper encodes them, without gradient; with
 gradient; at alpha 3; both kinds; and patches joined without seams. `--config.epochs=40` takes four times as long and
-learns more. `:simclr` asks the same of SimCLR, which learns more in as many epochs, and always with gradient.
+learns more. `:simclr` asks the same of SimCLR, which learns more in as many epochs, with gradient (its default).
 """
 
 VARIANTS = ("simclr",)

@@ -1,11 +1,13 @@
 """The paper's table on ImageNet-100, its figures beside ours: ResNet-50, 200 epochs, three seeds; for accelerators.
 
-`:ifm` is the same in the settings of implicit feature modification. Stylized-ImageNet is a folder of `val/WNID/*`:
---config.evaluation.sets.stylized.dataset=folder:PATH
+`:ifm` is the same in the settings of implicit feature modification. Textures are made by the paper's algorithm:
+ncl-jax textures --dataset=imagenet100 --quality=faithful
+Stylized-ImageNet is a folder of `val/WNID/*`: --config.evaluation.sets.stylized.dataset=folder:PATH
 """
 
 VARIANTS = ("ifm",)
 PLAIN, PATCH, TEXTURE = (f"configs/imagenet100_moco_{name}.py" for name in ("baseline", "patch", "texture"))
+FAITHFUL = "imagenet_texture/imagenet100-faithful"
 SETS = {
     "corruptions": {},
     "sketch": {"kind": "domain", "dataset": "imagenet_sketch", "split": "test", "per_class": True},
@@ -14,7 +16,7 @@ SETS = {
     "cue_conflict": {"dataset": "geirhos_conflict_stimuli"},
     "texture": {
         "kind": "domain",
-        "dataset": "imagenet_texture/imagenet100-faithful",
+        "dataset": FAITHFUL,
         "split": "validation",
         "per_class": True,
     },
@@ -52,7 +54,11 @@ def get_config(variant: str | None = None) -> dict:
     else:
         variants = {
             "baseline": {"config": PLAIN, "label": "MoCo-v2"},
-            "texture": {"config": f"{TEXTURE}:texture_dataset", "label": "+ texture, alpha 2"},
+            "texture": {
+                "config": f"{TEXTURE}:texture_dataset",
+                "overrides": {"negatives.texture_dataset.names": (FAITHFUL,)},
+                "label": "+ texture, alpha 2",
+            },
             "patch": {"config": PATCH, "label": "+ patch, alpha 2"},
             "patch_alpha3": {"config": f"{PATCH}:alpha3", "label": "+ patch, alpha 3"},
             "baseline_queue8192": {

@@ -36,12 +36,18 @@ def table(results: Mapping[str, Any], *, markdown: bool = False) -> str:
 
 
 def read(folder: str | Path, name: str = "") -> dict[str, Any]:
-    """`results.json` of a workdir, or `results_NAME.json` of its evaluation by `configs/eval/NAME.py`."""
+    """`results.json` of a workdir, or `results_NAME.json` of its evaluation by another config (`name_of`)."""
     file = Path(folder).expanduser() / (f"results_{name}.json" if name else "results.json")
     try:
         return json.loads(file.read_text())
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file; pretrain or evaluate there first") from error
+
+
+def name_of(config: str) -> str:
+    """NAME of `results_NAME.json` of an evaluation by `configs/eval/FILE.py:VARIANT`: `FILE_VARIANT`, or `FILE`."""
+    path, _, variant = config.partition(":")
+    return f"{Path(path).stem}_{variant}" if variant else Path(path).stem
 
 
 def comparison(folders: Mapping[str, str | Path], name: str = "") -> str:

@@ -56,7 +56,7 @@ def synthesize(
         exemplars: RGB in [0, 1], of any floating dtype. Convert uint8 first (divide by 255). Sides from 4 to 4096 px;
             at 224 px of output the paper has e = 2 and sides of 96 px.
         size: side of the output in pixels, at least 4.
-        quality: "standard", "fast", "draft", or "faithful" (the reference's own algorithm, two orders of magnitude
+        quality: "standard", "fast", "draft", or "faithful" (the reference's own algorithm, hundreds of times
             slower, for building datasets).
         return_sources: also return where each pixel comes from: (exemplar, row, column).
 
