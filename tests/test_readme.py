@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text()
 
 
 def _commands():
-    """The words of every `ncl-jax COMMAND ...` in README's blocks and lines; `...` stands for what a reader fills in."""
+    """The words of every `ncl-jax COMMAND ...` in README; `...` stands for what a reader fills in."""
     blocks = "".join(re.findall(r"```sh\n(.*?)```", README, re.S)).replace("\\\n", " ").splitlines()
     spans = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", README, flags=re.S))
     for line in [*blocks, *(" ".join(span.split()) for span in spans)]:
