@@ -240,6 +240,8 @@ def _check_pairs(config: Config) -> None:
             f"config.optim.accumulate = {config.optim.accumulate}: does not divide config.model.bn_groups = "
             f"{config.model.bn_groups}; batch norm must not reach over the parts of a batch"
         )
+    if round(64 * config.model.width) < 1:
+        raise UserError(f"config.model.width = {config.model.width}: leaves no channel of 64; use 0.01 or more")
     if config.evaluation.resize < config.data.image_size:
         raise UserError(
             f"config.evaluation.resize = {config.evaluation.resize}: is below "

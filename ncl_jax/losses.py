@@ -125,9 +125,8 @@ def byol_regression(
     if non_semantic is None or non_semantic.shape[1] == 0:
         return loss
     non_semantic = non_semantic if non_semantic_gradient else jax.lax.stop_gradient(non_semantic)
-    alphas = jnp.broadcast_to(jnp.asarray(alpha, jnp.float32), non_semantic.shape[1:2])
     similarity = _to_non_semantic(prediction, non_semantic, 1.0)
-    return loss - jnp.mean(alphas[None, :] * (2 - 2 * similarity), axis=-1)
+    return loss - jnp.mean(_alphas(alpha, similarity) * (2 - 2 * similarity), axis=-1)
 
 
 def in_batch_logits(
@@ -212,4 +211,11 @@ def _to_non_semantic(
     if non_semantic.ndim != 3 or (non_semantic.shape[0], non_semantic.shape[2]) != query.shape:
         raise UserError(f"non_semantic {non_semantic.shape} must be [b m d] beside embeddings {query.shape}")
     similarity = jnp.einsum("bd,bmd->bm", query, normalize(non_semantic))
-    return similarity * jnp.broadcast_to(jnp.asarray(alpha, jnp.float32), similarity.shape[1:])[None, :]
+    return similarity * _alphas(alpha, similarity)
+
+
+def _alphas(alpha: float | Float[Array, " m"], similarity: Float[Array, "b m"]) -> Float[Array, "1 m"]:
+    alphas, count = jnp.asarray(alpha, jnp.float32), similarity.shape[1]
+    if alphas.shape not in ((), (count,)):
+        raise UserError(f"alpha of shape {alphas.shape}: want one number, or one for each of {count} negatives")
+    return jnp.broadcast_to(alphas, (1, count)) if alphas.ndim == 0 else alphas[None, :]

@@ -67,6 +67,7 @@ def test_learning_rate_per_256_images():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        ({"model.width": "0.005"}, r"^config\.model\.width = 0\.005: leaves no channel of 64; use 0\.01 or more$"),
         ({"optim.learning_rat": "1"}, r"^config\.optim\.learning_rat: unknown key; did you mean 'learning_rate'\?$"),
         ({"method.queue": "1"}, r"config\.method\.queue: unknown key; did you mean 'queue_size'"),
         ({"method.name": "moc"}, r"config\.method\.name = 'moc': unknown; did you mean 'moco'"),

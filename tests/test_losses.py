@@ -1,5 +1,7 @@
 """Losses against float64 NumPy written from the equations, and by hand."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -136,5 +138,8 @@ def test_wrong_shapes_are_one_line():
         losses.info_nce(one, one, one, jnp.ones((4, 8)), temperature=0.2, alpha=1.0)
     with pytest.raises(UserError, match="byol_regression"):
         losses.byol_regression(one, two, alpha=1.0)
+    for loss in (losses.byol_regression, functools.partial(losses.nt_xent, temperature=0.2)):
+        with pytest.raises(UserError, match=r"alpha of shape \(3,\): want one number, or one for each of 2"):
+            loss(one, one, jnp.ones((4, 2, 8)), alpha=jnp.ones(3))
     with pytest.raises(UserError, match="nt_xent"):
         losses.nt_xent(one, two, temperature=0.2, alpha=1.0)
