@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,22 +20,27 @@ from ncl_jax.errors import UserError
 
 Tree = TypeVar("Tree")
 _log = logging.getLogger(__name__)
-# Orbax logs the tracebacks of errors that it raises, too.
-logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname or record.levelno < logging.ERROR)
+# Orbax logs the errors that it raises, too, and what it cannot read of damaged metadata.
+logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname or record.levelno < logging.WARNING)
 _policies = ocp.training.preservation_policies
 
 
 class Checkpoints:
-    """The folder `checkpoints` of a workdir. Use as a context manager: leaving it waits for the last save."""
+    """The folder `checkpoints` of a workdir. Use as a context manager: leaving it waits for the last save.
 
-    def __init__(self, workdir: Path | str, *, keep: int = 2, keep_every_steps: int = 0):
-        self.folder = Path(workdir).resolve() / "checkpoints"
+    `reading`: nothing in the folder is touched, for a run may be at work in it.
+    """
+
+    def __init__(self, workdir: Path | str, *, keep: int = 2, keep_every_steps: int = 0, reading: bool = False) -> None:
+        self.folder, self._reading = Path(workdir).resolve() / "checkpoints", reading
         rules: list[Any] = [_policies.LatestN(keep)]
         if keep_every_steps:
             rules.append(_policies.EveryNSteps(keep_every_steps))
         policy: Any = _policies.AnyPreservationPolicy(rules)
         folder: Any = self.folder
-        self._checkpointer = ocp.training.Checkpointer(folder, preservation_policy=policy, cleanup_tmp_directories=True)
+        self._checkpointer = ocp.training.Checkpointer(
+            folder, preservation_policy=policy, cleanup_tmp_directories=not reading
+        )
         config = self.folder.parent / "config.json"
         self._mark = config if config.exists() else None  # a folder without it is not the run's any more
         self._saving: Any = None
@@ -100,34 +105,37 @@ class Checkpoints:
         """The JSON saved beside the newest checkpoint that has one that can be read."""
         for step in reversed(self.steps):
             with contextlib.suppress(Exception):
-                return self._notes(step)
+                return _notes(self._checkpointer.metadata(step))
         raise UserError(f"{self.folder}: no checkpoint can be read (steps {self.steps})")
 
-    def _notes(self, step: int) -> dict[str, Any]:
-        saved: Any = self._checkpointer.metadata(step).custom_metadata
-        if not saved:  # without the position in the data a run would go on, and not to the same bits
-            raise ValueError("its metadata is damaged")
-        return dict(saved)
-
-    def restore(self, abstract: Tree, sharding: Sharding | Tree) -> tuple[Tree, dict[str, Any]] | None:
+    def restore(
+        self, abstract: Tree, sharding: Sharding | Tree, *, data: Mapping[str, int] | None = None
+    ) -> tuple[Tree, dict[str, Any]] | None:
         """The newest checkpoint that can be read, as (state, notes); None where there is none.
 
         `sharding`: one for all arrays, or a tree of them; it need not be what the checkpoint was saved from.
+        `data`: what the notes must say of the data, where they do.
 
-        A damaged one is reported and set aside as `STEP.damaged`, and the one before it is taken.
+        A damaged one is reported and (unless `reading`) set aside as `STEP.damaged`, and the one before it is taken.
 
         Raises:
-          UserError: there are checkpoints and none can be read, or this machine is what keeps the newest from being.
+          UserError: there are checkpoints and none can be read, this machine is what keeps the newest from being, or
+            it is of other data or of another state than `abstract`.
         """
         where = jax.tree.map(lambda _: sharding, abstract) if isinstance(sharding, Sharding) else sharding
         target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, where)
         steps = self.steps
         for step in reversed(steps):
             try:
-                state = self._checkpointer.load(step, target)
-                return state, self._notes(step)
+                metadata = self._checkpointer.metadata(step)
+                notes = _notes(metadata)
+                other = _other_data(notes, data or {}) or _other_state(metadata.metadata, target)
+                if not other:
+                    return self._checkpointer.load(step, target), notes
             except Exception as error:  # whatever the file system, tensorstore or orbax make of broken files
                 reason, last = _reason(error), error
+            else:
+                raise UserError(f"{self.folder / str(step)}: {other}; leave that as it was, or choose another workdir")
             if _here(last):
                 raise UserError(
                     f"{self.folder / str(step)}: cannot be read here ({reason}); mend that, or move the folder away to "
@@ -139,8 +147,10 @@ class Checkpoints:
                 raise UserError(
                     f"{self.folder}: no checkpoint can be read (steps {steps}); the last error: {reason}"
                 ) from last
-            warnings.warn(f"checkpoint {self.folder / str(step)} is damaged and set aside: {reason}", stacklevel=2)
-            self._set_aside(step)
+            what = "cannot be read" if self._reading else "is damaged and set aside"
+            warnings.warn(f"checkpoint {self.folder / str(step)} {what}: {reason}", stacklevel=2)
+            if not self._reading:
+                self._set_aside(step)
         return None
 
     def _set_aside(self, step: int) -> None:
@@ -148,6 +158,39 @@ class Checkpoints:
             folder = self.folder / str(step)
             folder.rename(self.folder.parent / f"checkpoint_{step}.damaged")
         self._checkpointer.reload()
+
+
+def _notes(metadata: Any) -> dict[str, Any]:
+    if not metadata.custom_metadata:  # without the position in the data a run would go on, and not to the same bits
+        raise ValueError("its metadata is damaged")
+    return dict(metadata.custom_metadata)
+
+
+def _other_data(notes: Mapping[str, Any], data: Mapping[str, int]) -> str:
+    """How the data of a run have changed since, in words; empty where they have not, or old notes do not say."""
+    changes = [f"{name} {notes[name]} -> {now}" for name, now in data.items() if notes.get(name, now) != now]
+    return f"was trained on other data ({', '.join(changes)})" if changes else ""
+
+
+def _other_state(saved: Any, target: Any) -> str:
+    """The first array in which a checkpoint's tree differs from the target's, in words; else, and where its metadata
+    are damaged, empty."""
+    if saved is None:
+        return ""
+    old, new = _shapes(saved), _shapes(target)
+    for name in sorted({*old, *new}):
+        if old.get(name) != new.get(name):
+            return f"holds another state than this config's ({name}: {old.get(name)} -> {new.get(name)})"
+    return ""
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    shapes = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):  # is saved as the numbers that it is made of
+            leaf = jax.eval_shape(jax.random.key_data, leaf)
+        shapes[jax.tree_util.keystr(path, simple=True, separator="/")] = tuple(leaf.shape)
+    return shapes
 
 
 def _behind(error: BaseException | None) -> Iterator[BaseException]:

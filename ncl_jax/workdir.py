@@ -16,10 +16,13 @@ from ncl_jax import config_file
 from ncl_jax.errors import UserError
 
 # May change between the parts of one run: they do not touch what is learnt.
-_FREE = ("log_every", "checkpoint.", "evaluation.", "data.data_dir", "optim.shard_state")
+_FREE = (
+    *("log_every", "collapse_rank", "checkpoint.", "evaluation."),
+    *("data.data_dir", "data.max_bad_share", "optim.shard_state"),
+)
 
 # Of these depends what a checkpoint holds.
-_STATE = ("model.name", "model.width", "model.stem", "method.", "optim.name")
+_STATE = ("model.name", "model.width", "model.stem", "method.", "optim.name", "optim.momentum")
 
 # What a disk says that is full, read-only, closed to us or broken.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
@@ -69,7 +72,7 @@ def read_config(
     try:
         raw = json.loads(file.read_text())
     except ValueError as error:  # no JSON, or no text
-        raise UserError(f"{file}: is damaged ({error}); start again with the run's --config") from error
+        raise UserError(f"{file}: is damaged ({error}); delete it and start again with the run's --config") from error
     if evaluate_as is not None:
         config_file.merge_evaluation(raw, evaluate_as)
     for key, value in (overrides or {}).items():
@@ -122,8 +125,8 @@ def check_network(folder: Path, config: config_lib.Config) -> None:
 
 
 def check_same(folder: Path, config: config_lib.Config) -> None:
-    """UserError where the folder holds a run that learns something else."""
-    if not (folder / "config.json").exists():
+    """UserError where the folder holds a run that learns something else, and has kept something of it."""
+    if not (folder / "config.json").exists() or not any(folder.glob("checkpoints/[0-9]*")):
         return
     old = read_config(folder)
     changes = [

@@ -76,7 +76,7 @@ def load_run(folder: str | os.PathLike) -> Network:
     folder = Path(folder).expanduser().resolve()
     config = workdir.read_config(folder)
     current = protocol.restore(config, folder, parallel.data_mesh())
-    with Checkpoints(folder) as checkpoints:
+    with Checkpoints(folder, reading=True) as checkpoints:
         position: Mapping[str, int] = checkpoints.notes().get("position", {})
     sgd = config.optim.name == "sgd" and config.optim.momentum > 0
     return run_state.from_run(

@@ -126,7 +126,7 @@ def evaluate_torch(config: Config, file: str, folder: str, *, stem: str | None =
 
 def restore(config: Config, run_dir: Path, mesh: Mesh) -> state.TrainState:
     """The state of a workdir's newest good checkpoint."""
-    with checkpoint.Checkpoints(run_dir) as checkpoints:
+    with checkpoint.Checkpoints(run_dir, reading=True) as checkpoints:
         if not checkpoints.steps:
             raise UserError(f"--workdir={run_dir}: holds no checkpoint; pretrain there first")
         method, optimizer = methods.build(config, 1), optim.optimizer(config, 1)

@@ -90,6 +90,44 @@ def test_each_file_of_a_checkpoint_may_be_damaged(kind, saved, tmp_path):
     assert 1 in taken, "no damage was noticed at all"
 
 
+def test_reading_leaves_a_run_at_work_alone(saved, tmp_path):
+    """Its save under way (`evaluate` while it trains ended the run), and what only this reader cannot use."""
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    where = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
+    under_way = tmp_path / "checkpoints" / "3.orbax-checkpoint-tmp"
+    shutil.copytree(tmp_path / "checkpoints" / "2", under_way)
+    shutil.copytree(tmp_path / "checkpoints" / "2", tmp_path / "checkpoints" / "4")
+    for path in (tmp_path / "checkpoints" / "4").rglob("d/*"):
+        path.write_bytes(b"garbage" * 20)
+    before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
+    with Checkpoints(tmp_path, reading=True) as checkpoints:
+        with pytest.warns(UserWarning, match=r"checkpoints/4 cannot be read"):
+            found = checkpoints.restore(jax.eval_shape(lambda: small_state(0)), where)
+        assert found is not None
+        assert int(found[0]["step"]) == 2
+    assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
+    with Checkpoints(tmp_path):  # a run of its own tidies up
+        assert not under_way.exists()
+
+
+@pytest.mark.parametrize(
+    ("abstract", "data", "message"),
+    [
+        ({"a": (64, 9), "step": ()}, {}, r"another state than this config's \(a: \(64, 8\) -> \(64, 9\)\)"),
+        ({"a": (64, 8)}, {}, r"another state than this config's \(step: \(\) -> None\)"),
+        ({"a": (64, 8), "step": ()}, {"num_classes": 11}, r"trained on other data \(num_classes 10 -> 11\)"),
+    ],
+)
+def test_a_good_checkpoint_of_something_else_is_not_taken_for_damaged(abstract, data, message, saved, tmp_path):
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    where = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
+    tree = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in abstract.items()}
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(UserError, match=f"checkpoints/2: .*{message}; leave that as it was"):
+            checkpoints.restore(tree, where, data={"num_examples": 5} | data)
+        assert checkpoints.steps == [1, 2]
+
+
 @pytest.mark.parametrize(
     "error",
     [
