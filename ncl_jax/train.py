@@ -77,11 +77,20 @@ def _train(
         )
         target = state.abstract(config, method, optimizer, num_classes=num_classes)
         where = state.shardings(config, target, mesh)
-        current, notes = checkpoints.restore(target, where) or (
+        known = {"num_classes": num_classes, "num_examples": data.num_examples}
+        current, notes = checkpoints.restore(target, where, data=known) or (
             state.create(config, method, optimizer, num_classes=num_classes, mesh=mesh),
             {},
         )
         done = int(current.step)
+
+        # What tells of it.
+        unmeasured = _due(config, done, steps_per_epoch) and not _measured(run_dir, done)
+        if done >= total_steps and not unmeasured:
+            return current
+        report = stack.enter_context(_Report(config, run_dir, total_steps, done)) if chief else None
+        if unmeasured:  # a kill came after the save and before this
+            _measure(encoder, current, done, done // steps_per_epoch, report)
         if done >= total_steps:
             return current
 
@@ -89,8 +98,6 @@ def _train(
         train_step = step.make_step(config, method, optimizer, steps_per_epoch=steps_per_epoch)
         steps = stack.enter_context(feed.open_feed(config, data, mesh, train_step, notes.get("position"), where))
 
-        # What tells of it.
-        report = stack.enter_context(_Report(config, run_dir, total_steps, done, steps)) if chief else None
         if report:
             report.start(current)
         hooks = [stack.enter_context(metrics.profile(run_dir))] if profile and chief else []
@@ -119,34 +126,51 @@ def _train(
             epoch_end = done % steps_per_epoch == 0
             epoch = done // steps_per_epoch
             if done % config.log_every == 0 or epoch_end or stopping:
-                pending = (done, means.take(), timer.take(config.batch, steps.waited))
+                speed = timer.take(config.batch, steps.waited)
+                pending = (done, means.take(), speed | {"skipped_records": float(steps.skips)})
             if report:
                 report.bar.update(done)
 
             last = done == total_steps
-            evaluating = epoch_end and config.evaluation.every_epochs and epoch % config.evaluation.every_epochs == 0
             saving = stopping or last or (epoch_end and epoch % config.checkpoint.every_epochs == 0)
             if saving and pending:  # only a state with a finite loss, and finite weights, is worth keeping
                 _log(pending, report, checkpoints)
                 pending = None
             with timer.paused():
-                if evaluating:
-                    subject = protocol.Subject(encoder, protocol.variables_of(current, mesh), current=current)
-                    measured = protocol.online(subject)
-                    if report:
-                        report.write(done, {measure.key: measure.value for measure in measured})
-                        shown = ", ".join(f"{measure.title} {measure}" for measure in measured)
-                        report.bar.say(f"epoch {epoch}: {shown}")
                 if saving:
                     _check_finite(current, done, checkpoints)
-                    checkpoints.save(
-                        done, current, {"position": dict(steps.position), "num_classes": num_classes}, wait=stopping
-                    )
-            if stopping and not last:
+                    checkpoints.save(done, current, {"position": dict(steps.position)} | known, wait=stopping)
+                if _due(config, done, steps_per_epoch) and not stopping:
+                    _measure(encoder, current, done, epoch, report)
+            if stopping or (last and stop):
                 if report:
                     report.bar.say(f"SIGTERM: saved step {done} of {total_steps}; the same command goes on from there")
                 return None
         return current
+
+
+def _due(config: Config, done: int, steps_per_epoch: int) -> bool:
+    """Whether the encoder is measured after this step."""
+    every = config.evaluation.every_epochs * steps_per_epoch
+    return bool(every) and done > 0 and done % every == 0
+
+
+def _measured(run_dir: Path, done: int) -> bool:
+    """Whether it was, as the first process's log says: on all processes the same."""
+    rows = metrics.read(run_dir / "metrics.jsonl") if jax.process_index() == 0 else []
+    there = np.array(any(row["step"] == done and "knn_top1" in row for row in rows))
+    return bool(there if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(there))
+
+
+def _measure(
+    encoder: protocol.Encoder, current: state.TrainState, done: int, epoch: int, report: "_Report | None"
+) -> None:
+    subject = protocol.Subject(encoder, protocol.variables_of(current, encoder.mesh), current=current)
+    measured = protocol.online(subject)
+    if report:
+        report.write(done, {measure.key: measure.value for measure in measured})
+        shown = ", ".join(f"{measure.title} {measure}" for measure in measured)
+        report.bar.say(f"epoch {epoch}: {shown}")
 
 
 def _log(pending: tuple[int, Any, dict[str, float]], report: "_Report | None", checkpoints: Checkpoints) -> None:
@@ -181,8 +205,8 @@ def _diverged(what: str, done: int, checkpoints: Checkpoints) -> UserError:
 class _Report:
     """All that process 0 writes while the run goes: event files, the bar, warnings."""
 
-    def __init__(self, config: Config, run_dir: Path, total_steps: int, done: int, steps: feed.Feed):
-        self._config, self._run_dir, self._steps, self._done = config, run_dir, steps, done
+    def __init__(self, config: Config, run_dir: Path, total_steps: int, done: int):
+        self._config, self._run_dir, self._done = config, run_dir, done
         self._writer = metrics.writer(run_dir, done)
         self._collapsed = False
         self.bar = metrics.Progress(total_steps, done)
@@ -206,7 +230,6 @@ class _Report:
             self.bar.say("compiling the step: XLA tries many kernels on the GPU, which takes a minute or more")
 
     def interval(self, done: int, scalars: dict[str, float]) -> None:
-        scalars["skipped_records"] = float(self._steps.skips)
         self.write(done, scalars)
         shown = ("loss", "contrast_top1", "similarity_ns", "online_top1", "images_per_second")
         self.bar.update(done, {name: scalars[name] for name in shown if name in scalars})

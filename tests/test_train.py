@@ -1,5 +1,6 @@
 """A whole run on tiny data: what it leaves behind, and that nothing it survives changes a bit of the result."""
 
+import dataclasses
 import gzip
 import json
 import os
@@ -8,7 +9,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -201,6 +201,51 @@ def test_a_damaged_checkpoint_costs_only_itself(finished, config, tmp_path, monk
     assert_same_bits(state_of(config, finished), state_of(config, tmp_path))
 
 
+def test_what_a_kill_left_unmeasured_is_measured_by_the_next_start(finished, config, tmp_path, monkeypatch):
+    """An epoch is saved before it is measured, which may take long."""
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    online = protocol.online
+    monkeypatch.setattr(protocol, "online", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train.pretrain(config, str(tmp_path))
+    assert not any("knn_top1" in row for row in rows(tmp_path))
+
+    def ended(subject):
+        measured = online(subject)
+        if int(subject.current.step) == 4 * STEPS_PER_EPOCH:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return measured
+
+    monkeypatch.setattr(protocol, "online", ended)
+    assert train.pretrain(config, str(tmp_path)) is None  # and no evaluation of minutes after SIGTERM
+    monkeypatch.undo()
+    assert not (tmp_path / "results.json").exists()
+    assert train.pretrain(config, str(tmp_path)) is not None
+    kept = [{k: v for k, v in row.items() if k != "step"} for row in rows(tmp_path) if "knn_top1" in row]
+    assert kept == [{k: v for k, v in row.items() if k != "step"} for row in rows(finished) if "knn_top1" in row]
+    assert_same_bits(state_of(config, finished), state_of(config, tmp_path))
+
+
+def test_other_data_are_told_and_harm_no_checkpoint(finished, overrides, capsys):
+    """Found by the notes of the checkpoint: the config is the same, the dataset has been made anew."""
+    other = overrides | {"data.train_split": "train[:192]"}
+    settings = config_lib.load(SMOKE, other)
+    config_file = finished / "config.json"
+    before = config_file.read_text()
+    workdir.write_json(config_file, config_lib.to_dict(settings))
+    try:
+        assert main.main(["pretrain", f"--config={SMOKE}", f"--workdir={finished}", *flags(other)]) == 1
+    finally:
+        config_file.write_text(before)
+    assert "was trained on other data (num_examples 256 -> 192); leave that as it was" in capsys.readouterr().err
+    assert main.main(["evaluate", f"--workdir={finished}", "--config.optim.momentum=0"]) == 1
+    assert "its run has another network (optim.momentum: 0.9 -> 0.0)" in capsys.readouterr().err
+    assert not [*finished.glob("*.damaged")]
+
+
 def test_sigterm_saves_and_says_how_to_go_on(overrides, tmp_path):
     command = [sys.executable, "-m", "ncl_jax.main", "pretrain", f"--config={SMOKE}", f"--workdir={tmp_path}"]
     command += [*flags(overrides), "--config.epochs=500"]
@@ -245,6 +290,19 @@ def test_a_workdir_of_another_config_is_refused(finished, overrides, capsys):
     arguments = ["pretrain", f"--config={SMOKE}", f"--workdir={finished}", *flags(overrides)]
     assert main.main([*arguments, "--config.optim.learning_rate=0.5"]) == 1
     assert "belongs to a run of another config (optim.learning_rate: " in capsys.readouterr().err
+
+
+def test_a_workdir_of_a_run_that_kept_nothing_takes_another_config(config, tmp_path):
+    """As after one that found no room for its first step."""
+    with workdir.claim(tmp_path, config):
+        pass
+    (tmp_path / "checkpoints").mkdir()
+    with workdir.claim(tmp_path, dataclasses.replace(config, batch=64)):
+        pass
+    assert workdir.read_config(tmp_path).batch == 64
+    (tmp_path / "checkpoints" / "8").mkdir()
+    with pytest.raises(UserError, match="belongs to a run of another config"), workdir.claim(tmp_path, config):
+        pass
 
 
 def test_a_second_run_in_one_workdir_is_refused(config, tmp_path):
@@ -310,7 +368,7 @@ def test_no_file_holds_nan_which_is_no_json(tmp_path):
 
 
 def test_a_collapse_is_told_when_it_begins(config, tmp_path, capsys):
-    with train._Report(config, tmp_path, 10, 0, SimpleNamespace(skips=0)) as report:
+    with train._Report(config, tmp_path, 10, 0) as report:
         for step, rank in enumerate((1.5, 1.4, 3.0, 1.9), start=1):
             report.interval(step, {"loss": 1.0, "effective_rank": rank})
     told = [line for line in capsys.readouterr().out.splitlines() if "the embeddings collapse" in line]
