@@ -114,6 +114,8 @@ def start_run(network: Network, config: Config, folder: str | os.PathLike) -> li
     epoch = (network.epoch or 0) if goes_on else 0
     step = epoch * steps_per_epoch
     optimizer_state = fresh.optimizer if goes_on else None
+    if "queue" in fresh.extra and network.queue is not None:
+        network = _aligned(network, config.method.keys_per_step(config.batch))
     params, extra, optimizer_state = run_state.to_run(
         network, fresh.params, fresh.extra, optimizer_state, step=step, ema=_ema(config, fresh.extra)
     )
@@ -142,6 +144,14 @@ def _sgd(config: Config) -> dict[str, float]:
         "momentum": config.optim.momentum,
         "weight_decay": config.optim.weight_decay,
     }
+
+
+def _aligned(network: Network, keys: int) -> Network:
+    """The queue turned until the pointer is a multiple of the `keys` of a step: where the file's steps were smaller,
+    a step here would reach over the queue's end, and some rows would never be written again."""
+    assert network.queue is not None
+    shift = network.pointer % keys
+    return dataclasses.replace(network, queue=np.roll(network.queue, -shift, axis=0), pointer=network.pointer - shift)
 
 
 def _check_model(network: Network, config: Config) -> None:
