@@ -23,8 +23,10 @@ def run(
     tables and a figure in this folder. `take_from`: such a folder, whose runs are taken over. Raises UserError for bad
     input before any compute, and in the end if a run has failed.
     """
-    summary.published(plan)  # these two find mistakes before anything is made
+    summary.published(plan)  # these find mistakes before anything is made
     chosen = plan.runs(only)
+    if not report:
+        plan.check_different(only)
     root = Path(folder).expanduser().resolve()
     if report and take_from is None and not root.is_dir():
         raise UserError(f"--workdir={root}: holds no study")

@@ -161,6 +161,8 @@ def test_a_folder_of_another_study_is_refused_before_any_run(studied, capsys):
     assert "belongs to a run of another config (optim.learning_rate: " in capsys.readouterr().err
     assert studied("--only=pach") == (1, [])
     assert "--only=pach: is no variant; one of baseline, patch, alpha3" in capsys.readouterr().err
+    assert studied("--config.negatives.patch.alpha=3") == (1, [])
+    assert "variants patch and alpha3: have the same settings" in capsys.readouterr().err
 
 
 def test_checkpoints_are_kept_or_deleted_as_asked(studied, capsys):
