@@ -164,5 +164,9 @@ def test_published_rows_must_be_there(tmp_path):
         summary.published(plan.load(write(tmp_path, published={**table, "rows": {"patch": "moco"}})))
     with pytest.raises(UserError, match="no such table in ncl_jax/study"):
         summary.published(plan.load(write(tmp_path, published={**table, "rows": rows, "table": "other.csv"})))
-    changed = plan.load(write(tmp_path, published={**table, "rows": rows}), {"epochs": "2"})
-    assert summary.published(changed) == {}  # no longer the published setting
+    file = write(tmp_path, published={**table, "rows": rows})
+    places = {"data.name": "folder:x", "data.cache": "device"}
+    places |= {f"evaluation.sets.cue_conflict.{key}": value for key, value in (("dataset", "folder:x"), ("split", "a"))}
+    assert summary.published(plan.load(file, places)) == found
+    for key, value in {"epochs": "2", "data.cache_size": "96", "evaluation.resize": "48"}.items():
+        assert summary.published(plan.load(file, {key: value})) == {}, key  # no longer the published setting
