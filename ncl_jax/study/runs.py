@@ -176,7 +176,11 @@ def _run(config: Config, folder: Path, *, keep_checkpoints: bool) -> bool:
 
 def changes(old: dict[str, Any], config: Config) -> list[str]:
     """What in `config` makes another run of it than in `old`, the config of one, as a dict."""
-    lines = config_lib.difference(config_lib.to_dict(config_lib.parse(old)), config_lib.to_dict(config))
+    try:
+        before = config_lib.to_dict(config_lib.parse(old))
+    except UserError as error:  # of a version with other settings
+        return [str(error)]
+    lines = config_lib.difference(before, config_lib.to_dict(config))
     return [line for line in lines if not line.startswith(_FREE)]
 
 

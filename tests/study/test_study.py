@@ -253,6 +253,10 @@ def test_runs_of_other_settings_are_in_no_table(studied, capsys):
     )
     assert cell(studied, "baseline", "linear_top1")["values"] == {}
     assert cell(studied, "patch", "linear_top1")["difference"] is None
+    record = studied.folder / "patch" / "seed0" / "run.json"
+    record.write_text(record.read_text().replace('"epochs"', '"gone_key"'))  # of another version
+    assert studied("--config.epochs=9", "--report")[0] == 1
+    assert "- patch, seed 0: other settings: config.gone_key: unknown key" in capsys.readouterr().out
 
 
 class Page(HTMLParser):
