@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -155,6 +156,22 @@ def test_processes_share_a_study(studied, capsys):
     assert studied() == (0, [("patch", 0)])
 
 
+def test_what_fails_in_another_process_is_not_tried_again_by_this_one(studied, monkeypatch, capsys):
+    studied.faults["patch", 0] = UserError("the loss is nan at step 3")
+    assert studied("--only=patch")[0] == 1  # of before: tried again
+    record, pretrain = studied.folder / "patch" / "seed1" / "run.json", train.pretrain
+
+    def meanwhile(config, folder):
+        later = time.time() + 1  # the clock of files is a coarse one
+        workdir.write_json(record, json.loads(record.read_text()) | {"status": "failed", "error": "there"})
+        os.utime(record, (later, later))
+        return pretrain(config, folder)
+
+    monkeypatch.setattr(train, "pretrain", meanwhile)
+    assert studied("--only=patch") == (1, [("patch", 0)])
+    assert "run 2 of 2: patch, seed 1: has just failed in another process" in capsys.readouterr().out
+
+
 def test_a_folder_of_another_study_is_refused_before_any_run(studied, capsys):
     studied()
     assert studied("--config.optim.learning_rate=0.5") == (1, [])
@@ -211,7 +228,7 @@ def test_a_kept_study_goes_on_in_another_folder(studied, kept, capsys):
 def test_what_is_kept_is_taken_over_as_it_is_or_not_at_all(studied, kept, tmp_path, capsys):
     def refused(*arguments):
         assert studied(*arguments) == (1, [])
-        assert not (studied.folder / "baseline").exists()
+        assert not studied.folder.exists()
         return capsys.readouterr().err
 
     said = refused(FIRST, "--config.optim.learning_rate=7.5", f"--import={kept}")
