@@ -14,7 +14,7 @@ import pytest
 from ncl_jax import config as config_lib
 from ncl_jax import main, train, workdir
 from ncl_jax.errors import UserError
-from ncl_jax.study import page, plan, runs, summary
+from ncl_jax.study import figures, page, plan, runs, summary
 
 SMOKE = str(Path(__file__).parents[2] / "configs" / "study" / "smoke.py")
 ACCURACY = {("baseline", 0): 0.5, ("baseline", 1): 0.6, ("patch", 0): 0.55, ("patch", 1): 0.67}
@@ -306,6 +306,19 @@ def test_the_page_needs_nothing_else(studied):
     words = " ".join(found.text)
     for title in ("Every measure", "Along alpha", "Shape bias", "Classes that gain and lose", "61.0 ± 8.5"):
         assert title in words
+
+
+def test_in_and_out_of_domain_is_of_one_probe(studied):
+    """A set with a probe of its own is in the tables, and not in this figure."""
+    studied("--only=patch")
+    found = document(studied)
+    found["measures"].append({"key": "pets/top1", "title": "pets", "unit": "%", "group": "results"})
+    found["table"] += [c | {"measure": "pets/top1"} for c in found["table"] if c["measure"] == "linear_top1"]
+    for kind, drawn in (("transfer", False), ("domain", True)):
+        for run in found["runs"]:
+            if run["results"]:
+                run["results"]["sets"]["pets"] = {"kind": kind, "top1": 0.5}
+        assert (figures.out_of_domain(found) is not None) == drawn
 
 
 def test_the_whole_of_it_once(smoke_data, tmp_path, monkeypatch):
