@@ -67,8 +67,14 @@ def test_to_a_run_and_its_results(moco_file, config, tmp_path, capsys):
     assert lines[-1].endswith("starts at epoch 0")
     with Checkpoints(folder) as checkpoints:
         assert (checkpoints.steps, checkpoints.notes()["position"]) == ([0], {"epoch": 0, "offset": 0})
-    assert run("convert", moco_file, folder, *config) == 1
+    settings = (folder / "config.json").read_text()
+    assert run("convert", moco_file, folder, *config, "--config.evaluation.knn_k=7") == 1
     assert f"{folder}: holds a run already (step 0)" in capsys.readouterr().err
+    assert (folder / "config.json").read_text() == settings
+    for output, flag in (([tmp_path / "on", *config], "--verify"), ([], "--verify"), ([], "--stem=small")):
+        assert run("convert", folder, *output, flag) == 1
+        assert f"convert: {flag.partition('=')[0]}: " in capsys.readouterr().err
+    assert not (tmp_path / "on").exists()
 
     assert run("evaluate", f"--workdir={folder}") == 0
     assert run("evaluate", f"--workdir={tmp_path / 'torch'}", f"--torch={moco_file}", *config) == 0
@@ -110,6 +116,8 @@ def test_a_moco_run_there_and_back(moco_file, config, tmp_path, capsys):
     [
         (["convert", "FILE", "out.pth", "--config.seed=1"], "--config.seed: needs --config"),
         (["convert", "FILE", f"--config={SMOKE}"], "--config: needs OUTPUT"),
+        (["convert", "FILE", "--layout=moco"], "--layout: is of a file that is written; name one as OUTPUT"),
+        (["convert", "FILE", "run", f"--config={SMOKE}", "--layout=moco"], "--layout: is of a file that is written"),
         (["convert", "FILE", "out.npz", "--layout=keras"], "layout 'keras': unknown; one of torchvision, timm"),
         (
             ["convert", "FILE", "run", f"--config={SMOKE}"],
