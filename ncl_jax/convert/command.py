@@ -44,7 +44,7 @@ def run(
         if stem is not None:
             raise UserError("--stem: is for a file; a run's config says how its stem is")
         if check and (output is None or config is not None):
-            raise UserError("--verify: a run is verified as it is written to a file; name one as OUTPUT, without --config")
+            raise UserError("--verify: a run is verified as it is written to a file; name one, without --config")
         network, tensors = load_run(source), None
         say(f"{source}: a run of ncl_jax: {network.describe()}")
     else:

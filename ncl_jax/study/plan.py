@@ -94,8 +94,8 @@ class Plan:
 
 
 def load(path: str, overrides: Mapping[str, Any] | None = None) -> Plan:
-    """The checked plan of a study's file. `overrides` set keys of the study (`seeds`), or else of all its runs; those of
-    a kind of negatives (`negatives.patch.num`) of the runs that have it.
+    """The checked plan of a study's file. `overrides` set keys of the study (`seeds`), or else of all its runs: those
+    of a kind of negatives (`negatives.patch.num`) of the runs that have it.
 
     Raises UserError, one line, for whatever is wrong with the study or with the config of any variant.
     """
@@ -168,7 +168,7 @@ def _kind(key: str) -> str:
 
 
 def _concerns(key: str, raw: Mapping[str, Any]) -> bool:
-    """Whether a key for all runs is for this one: what is set of a kind of negatives must not bring it to the baseline."""
+    """Whether a key for all runs is for this one: a key of a kind of negatives must not bring it to the baseline."""
     settings = config_file.named(raw.get("negatives"), "negatives").get(_kind(key))
     return not _kind(key) or (isinstance(settings, Mapping) and settings.get("alpha") != 0)
 

@@ -39,7 +39,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture
 def moco_file(backbone, mlp, tmp_path):
-    """A MoCo checkpoint for that config, of smaller batches; without torch an .npz holds all of it but the optimiser."""
+    """A MoCo checkpoint for that config, of other batches; without torch an .npz holds all of it but the optimiser."""
     tensors = {"module.queue": np.eye(16, 64, dtype=np.float32), "module.queue_ptr": np.array([48])}
     for seed, name in enumerate(("encoder_q", "encoder_k")):
         tensors |= backbone(f"module.{name}.", architecture="resnet10", side=3, seed=seed)
