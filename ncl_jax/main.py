@@ -109,9 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("convert", _convert, "tell what a checkpoint of PyTorch or of a run holds, and write it for another")
     sub.add_argument("input", help="a .pth, .pth.tar, .safetensors or .npz file, timm's folder, or a run's workdir")
     sub.add_argument("output", nargs="?", help="file to write, or timm's folder; with --config a new workdir")
-    sub.add_argument(
-        "--layout", default="torchvision", help="torchvision, timm, moco or detectron2 (default: %(default)s)"
-    )
+    sub.add_argument("--layout", help="of OUTPUT: torchvision, timm, moco or detectron2 (default: torchvision)")
     sub.add_argument(
         "--config", help="configs/NAME.py or configs/NAME.py:VARIANT of the run that is to go on from INPUT"
     )
@@ -247,6 +245,8 @@ def _convert(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         raise UserError(f"--config.{next(iter(overrides))}: needs --config, the run that is to go on from INPUT")
     if arguments.config and not arguments.output:
         raise UserError("--config: needs OUTPUT, the workdir of the run that is to go on from INPUT")
+    if arguments.layout and (arguments.config or not arguments.output):
+        raise UserError("--layout: is of a file that is written; name one as OUTPUT, without --config")
     ncl_jax.register()
     config = _load(arguments, overrides) if arguments.config else None
     from ncl_jax.convert import command
@@ -254,7 +254,7 @@ def _convert(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     command.run(
         arguments.input,
         arguments.output,
-        layout=arguments.layout,
+        layout=arguments.layout or "torchvision",
         config=config,
         stem=arguments.stem,
         check=arguments.verify,

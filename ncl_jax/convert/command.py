@@ -41,6 +41,10 @@ def run(
     """
     source = Path(source).expanduser()
     if (source / "checkpoints").is_dir():
+        if stem is not None:
+            raise UserError("--stem: is for a file; a run's config says how its stem is")
+        if check and (output is None or config is not None):
+            raise UserError("--verify: a run is verified as it is written to a file; name one, without --config")
         network, tensors = load_run(source), None
         say(f"{source}: a run of ncl_jax: {network.describe()}")
     else:
@@ -52,8 +56,6 @@ def run(
     if check and tensors is not None:
         _say_differences(f"{source} in JAX and PyTorch", verify.verify(network, tensors), say)
     if output is None:
-        if check and tensors is None:
-            raise UserError("--verify: a run is verified as it is written; name an OUTPUT")
         return
     if config is not None:
         for line in start_run(network, config, output):
@@ -101,6 +103,11 @@ def start_run(network: Network, config: Config, folder: str | os.PathLike) -> li
     Raises UserError where the network is not the config's, or `folder` holds a run already.
     """
     _check_model(network, config)
+    # Before anything is written there, and not through Checkpoints, which tidies up: a run may be at work.
+    run_dir = Path(folder).expanduser().resolve()
+    steps = [int(place.name) for place in (run_dir / "checkpoints").glob("*") if place.name.isdigit()]
+    if steps:
+        raise UserError(f"{run_dir}: holds a run already (step {max(steps)}); choose another workdir")
     if config.optim.name != "sgd":
         network = dataclasses.replace(network, momentum=None)
     mesh = parallel.data_mesh()
@@ -114,15 +121,15 @@ def start_run(network: Network, config: Config, folder: str | os.PathLike) -> li
     epoch = (network.epoch or 0) if goes_on else 0
     step = epoch * steps_per_epoch
     optimizer_state = fresh.optimizer if goes_on else None
+    if "queue" in fresh.extra and network.queue is not None:
+        network = _aligned(network, config.method.keys_per_step(config.batch))
     params, extra, optimizer_state = run_state.to_run(
         network, fresh.params, fresh.extra, optimizer_state, step=step, ema=_ema(config, fresh.extra)
     )
     current = dataclasses.replace(
         fresh, step=np.asarray(step, np.int32), params=params, extra=extra, optimizer=optimizer_state or fresh.optimizer
     )
-    with workdir.claim(folder, config) as run_dir, Checkpoints(run_dir) as checkpoints:
-        if checkpoints.steps:
-            raise UserError(f"{run_dir}: holds a run already (step {checkpoints.steps[-1]}); choose another workdir")
+    with workdir.claim(run_dir, config), Checkpoints(run_dir) as checkpoints:
         notes = {"position": {"epoch": epoch, "offset": 0}, "num_classes": data.num_classes or 0}
         checkpoints.save(step, jax.device_put(current, parallel.replicated(mesh)), notes, wait=True)
     return _told(network, config, fresh, goes_on, epoch, folder)
@@ -142,6 +149,14 @@ def _sgd(config: Config) -> dict[str, float]:
         "momentum": config.optim.momentum,
         "weight_decay": config.optim.weight_decay,
     }
+
+
+def _aligned(network: Network, keys: int) -> Network:
+    """The queue turned until the pointer is a multiple of the `keys` of a step: where the file's steps were smaller,
+    a step here would reach over the queue's end, and some rows would never be written again."""
+    assert network.queue is not None
+    shift = network.pointer % keys
+    return dataclasses.replace(network, queue=np.roll(network.queue, -shift, axis=0), pointer=network.pointer - shift)
 
 
 def _check_model(network: Network, config: Config) -> None:

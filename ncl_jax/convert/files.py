@@ -76,13 +76,15 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         try:
             header = json.loads(file.read(length))
             note = header.pop("__metadata__", {})
-            entries = {
-                name: (_DTYPES.get(e["dtype"]), tuple(e["shape"]), *e["data_offsets"]) for name, e in header.items()
-            }
+            entries = [
+                (name, _DTYPES.get(e["dtype"]), tuple(e["shape"]), start, end)
+                for name, e in header.items()
+                for start, end in [e["data_offsets"]]
+            ]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise broken from error
         tensors: dict[str, Any] = {}
-        for name, (dtype, shape, start, end) in entries.items():
+        for name, dtype, shape, start, end in entries:
             if dtype is None:
                 raise UserError(f"{path}: {name}: dtype {header[name]['dtype']} is not supported; expected float32")
             numbers = (*shape, start, end)

@@ -72,11 +72,12 @@ def _our_forward(network: Network, images: np.ndarray, train: bool) -> dict[str,
         result["running statistics"] = np.concatenate([stats["mean"], stats["var"]])
     if network.classifier is not None:
         result["logits"] = features @ network.classifier["kernel"] + network.classifier.get("bias", np.float32(0))
-    for head in network.heads.values():
-        mlp = _mlp(head, features)
-        if mlp is not None and "logits" not in result:  # of several heads the first follows the backbone
-            outputs, _ = mlp.apply(dict(head), features, train=train, mutable=["batch_stats"])
-            result["logits"] = np.asarray(outputs)
+    # Of several heads one follows the backbone: a predictor follows the projector, whatever that is.
+    head = next((head for name, head in network.heads.items() if name != "predictor"), None)
+    mlp = _mlp(head, features) if head is not None else None
+    if head is not None and mlp is not None:
+        outputs, _ = mlp.apply(dict(head), features, train=train, mutable=["batch_stats"])
+        result["logits"] = np.asarray(outputs)
     return result
 
 

@@ -53,7 +53,10 @@ def save_torch(
     if layout == "timm":
         if (file.parent / "checkpoints").exists():
             raise UserError(f"{file.parent}: is a run's workdir, whose config.json would be lost; name another folder")
-        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{file.parent}: cannot be made: {error.strerror}") from error
         files.write_json(file.parent / "config.json", timm_config(network))
     note = {"stem": network.stem}
     tree: Mapping[str, Any] = state_dict(network, layout)

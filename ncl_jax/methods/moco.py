@@ -29,10 +29,14 @@ class Settings:
     non_semantic_norm: str = option("own", choices=target.NORMS)  # batch norm of the negatives; see target.py
     ifm_epsilon: float = option(0.0, low=0.0)  # implicit feature modification: cosines made harder by this; 0: off
 
+    def keys_per_step(self, batch: int) -> int:
+        """What a step writes to the queue, in one piece: the pointer is always a multiple of it."""
+        return batch * (2 if self.symmetric else 1)
+
     def check(self, config: config_lib.Config) -> None:
         if self.head_batch_norm:
             contract.check_head_groups(config)
-        keys = config.batch * (2 if self.symmetric else 1)
+        keys = self.keys_per_step(config.batch)
         if self.queue_size % keys:
             raise UserError(
                 f"config.method.queue_size = {self.queue_size}: is no multiple of the {keys} keys of a step "

@@ -23,12 +23,16 @@ def run(
     tables and a figure in this folder. `take_from`: such a folder, whose runs are taken over. Raises UserError for bad
     input before any compute, and in the end if a run has failed.
     """
-    summary.published(plan)  # these two find mistakes before anything is made
+    summary.published(plan)  # these find mistakes before anything is made
     chosen = plan.runs(only)
+    if not report:
+        plan.check_different(only)
     root = Path(folder).expanduser().resolve()
     if report and take_from is None and not root.is_dir():
         raise UserError(f"--workdir={root}: holds no study")
     try:
+        if take_from is not None:
+            kept.take_over(plan, root, Path(take_from).expanduser())  # refused, it leaves no folder
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--workdir={root}: cannot be written: {error.strerror}") from error
@@ -36,8 +40,6 @@ def run(
     def sum_up() -> None:
         kept.write_tables(summary.collect(plan, root, command), root)
 
-    if take_from is not None:
-        kept.take_over(plan, root, Path(take_from).expanduser())
     if export is not None:
         so_far, to_run = summary.collect(plan, root, command), set() if report else set(chosen)
         kept.check(Path(export).expanduser(), so_far, kept.finished(so_far) | to_run)

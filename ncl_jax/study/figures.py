@@ -10,8 +10,9 @@ from ncl_jax.study import tables
 
 Document = Mapping[str, Any]
 
-# Paths of accuracies out of the domain that the probe was trained on, behind the name of their set.
-_OUT_OF_DOMAIN = ("top1", "masked", "mean")
+_ACCURACIES = ("top1", "masked", "mean")  # paths, behind the name of their set
+# Kinds of sets that put other images before the probe of the in-domain ones; `transfer`, say, has a probe of its own.
+_OUT_OF_DOMAIN = ("domain", "corruptions", "categories", "edges", "stylized", "textures")
 _CURVES = {
     "loss": "loss (nats)",
     "similarity_ns": "cosine to the negatives",
@@ -55,8 +56,10 @@ def overview(document: Document, group: str = "results", *, main: bool = False) 
 
 def out_of_domain(document: Document) -> bytes | None:
     """Accuracy of the same probe in the domain (across) and out of it (up): what lies above the rest is robust."""
-    outside = [m for m in document["measures"] if m["unit"] == "%" and m["key"].rpartition("/")[2] in _OUT_OF_DOMAIN]
-    outside = [m for m in outside if "/" in m["key"]]
+    results = [run["results"] for run in document["runs"] if run["results"]]
+    sets = {name for found in results for name, s in found["sets"].items() if s["kind"] in _OUT_OF_DOMAIN}
+    outside = [m for m in document["measures"] if m["unit"] == "%" and m["key"].partition("/")[0] in sets]
+    outside = [m for m in outside if m["key"].partition("/")[2] in _ACCURACIES]
     table, names = tables.cells(document), tables.begun(document)
     inside = {"key": "linear_top1", "unit": "%"}
     names = [name for name in names if (name, "linear_top1") in table and table[name, "linear_top1"]["values"]]
@@ -148,7 +151,7 @@ def curves(document: Document) -> bytes | None:
 
 def _is_main(measure: Mapping[str, str]) -> bool:
     last = measure["key"].rpartition("/")[2]
-    return last in ("knn_top1", "linear_top1", "shape_bias", *_OUT_OF_DOMAIN)
+    return last in ("knn_top1", "linear_top1", "shape_bias", *_ACCURACIES)
 
 
 def _shown(value: float, measure: Mapping[str, str]) -> float:

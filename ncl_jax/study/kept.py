@@ -116,10 +116,7 @@ def _put(folder: Path, run: Mapping[str, Any], config: Mapping[str, Any]) -> Non
 
 
 def _changes(old: dict[str, Any], config: config_lib.Config) -> list[str]:
-    try:
-        return runs.changes(_moved(old, config_lib.to_dict(config)), config)
-    except UserError as error:  # of a version with other settings
-        return [str(error)]
+    return runs.changes(_moved(old, config_lib.to_dict(config)), config)
 
 
 def _moved(old: Any, new: Any) -> Any:

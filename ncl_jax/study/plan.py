@@ -9,6 +9,7 @@ is two kinds of runs; a section as a value replaces that section. The other keys
 """
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -85,9 +86,16 @@ class Plan:
             raise UserError(f"--only={unknown}: is no variant; one of {', '.join(self.configs)}")
         return [(v, seed) for seed in self.study.seeds for v in self.configs if not only or v in only]
 
+    def check_different(self, only: tuple[str, ...] = ()) -> None:
+        """UserError where two variants (`only`: of these) are one, as a key that is set for all runs can make them."""
+        for a, b in itertools.combinations([name for name in self.configs if not only or name in only], 2):
+            if self.configs[a] == self.configs[b]:
+                raise UserError(f"variants {a} and {b}: have the same settings, so one would be run twice; see --only")
+
 
 def load(path: str, overrides: Mapping[str, Any] | None = None) -> Plan:
-    """The checked plan of a study's file. `overrides` set keys of the study (`seeds`), or else of all its runs.
+    """The checked plan of a study's file. `overrides` set keys of the study (`seeds`), or else of all its runs: those
+    of a kind of negatives (`negatives.patch.num`) of the runs that have it.
 
     Raises UserError, one line, for whatever is wrong with the study or with the config of any variant.
     """
@@ -100,6 +108,7 @@ def load(path: str, overrides: Mapping[str, Any] | None = None) -> Plan:
     study = _parse(raw)
     file, _, variant = path.partition(":")
     configs = {name: _config(study, name, Path(file), of_runs) for name in study.variants}
+    _check_kinds(of_runs, configs)
     _check(study, configs)
     return Plan(Path(file).stem + (f"_{variant}" if variant else ""), study, configs, tuple(of_runs))
 
@@ -133,21 +142,35 @@ def _mapping(value: Any, path: str) -> dict[str, Any]:
 
 
 def _config(study: Study, name: str, file: Path, of_runs: Mapping[str, Any]) -> Config:
-    """A variant's config: its base, the protocol, then what the study, the variant and the command line set."""
+    """A variant's config: its base, the protocol, then what the study, the variant and the command line set, each over
+    what was before."""
     variant = study.variants[name]
     base = study.base.partition(":")[0] + variant.config if variant.config.startswith(":") else variant.config
     try:
         raw = config_file.read(_find(base or study.base, file))
         if study.evaluate:
             config_file.merge_evaluation(raw, _find(study.evaluate, file))
-        keys = {"checkpoint.keep": 1, **study.overrides, **variant.overrides, **of_runs}
-        if "seed" in keys:
-            raise UserError(f"config.seed = {keys['seed']}: a study sets it; give config.seeds = ({keys['seed']},)")
-        for key, value in keys.items():
-            config_file.override(raw, key, value)
+        for layer in ({"checkpoint.keep": 1}, study.overrides, variant.overrides, of_runs):
+            for key, value in layer.items():
+                if key == "seed":
+                    raise UserError(f"config.seed = {value}: a study sets it; give config.seeds = ({value},)")
+                if layer is not of_runs or _concerns(key, raw):
+                    config_file.override(raw, key, value)
         return config_lib.parse(raw)
     except UserError as error:
         raise UserError(f"variant {name}: {error}") from error
+
+
+def _kind(key: str) -> str:
+    """`patch` of `negatives.patch.num`; empty for other keys."""
+    parts = key.split(".")
+    return parts[1] if parts[0] == "negatives" and len(parts) > 2 else ""
+
+
+def _concerns(key: str, raw: Mapping[str, Any]) -> bool:
+    """Whether a key for all runs is for this one: a key of a kind of negatives must not bring it to the baseline."""
+    settings = config_file.named(raw.get("negatives"), "negatives").get(_kind(key))
+    return not _kind(key) or (isinstance(settings, Mapping) and settings.get("alpha") != 0)
 
 
 def _find(path: str, file: Path) -> str:
@@ -157,6 +180,15 @@ def _find(path: str, file: Path) -> str:
         if (folder / name).is_file():
             return str(folder / path)
     return path
+
+
+def _check_kinds(of_runs: Mapping[str, Any], configs: Mapping[str, Config]) -> None:
+    """UserError where a key is of a kind of negatives that no variant has."""
+    kinds = {kind for config in configs.values() for kind in config.negatives}
+    for key in of_runs:
+        if _kind(key) and _kind(key) not in kinds:
+            known = schema.nearest(_kind(key), kinds) if kinds else "there are none"
+            raise UserError(f"config.{key}: no variant has negatives of this kind; {known}")
 
 
 def _check(study: Study, configs: Mapping[str, Config]) -> None:
@@ -186,4 +218,5 @@ def _protocol(config: Config) -> dict[str, Any]:
     """What has to be the same for all variants, or their figures do not compare."""
     whole = config_lib.to_dict(config)
     evaluation = {k: v for k, v in whole["evaluation"].items() if k not in ("every_epochs", "online", "batch")}
+    evaluation["train_split"] = evaluation["train_split"] or whole["data"]["train_split"]  # what the probe learns from
     return {"evaluation": evaluation, "data": {k: whole["data"][k] for k in ("name", "test_split")}}

@@ -95,10 +95,10 @@ def carry_out(
     """Run what is not finished. Returns whether all runs came to an end, well or badly; False: SIGTERM came before.
 
     A run that fails is recorded and the others go on; it is tried again when the study is started again. A run that
-    another process is at work on is left to it.
+    another process is at work on is left to it, and so is one that has failed there meanwhile.
     """
     compilation_cache(root)
-    runs = plan.runs(only)
+    runs, began = plan.runs(only), time.time()
     with _stopping():
         for number, (variant, seed) in enumerate(runs, start=1):
             config, folder = plan.config(variant, seed), folder_of(root, variant, seed)
@@ -113,6 +113,9 @@ def carry_out(
                 if is_finished(folder, config):
                     print(f"{heading}: is finished", flush=True)
                     continue
+                if _failed_since(began, folder):
+                    print(f"{heading}: has just failed in another process", flush=True)
+                    continue
                 print(heading, flush=True)
                 try:
                     finished = _run(config, folder, keep_checkpoints=plan.study.keep_checkpoints)
@@ -123,6 +126,11 @@ def carry_out(
                 print(f"SIGTERM: stopped in {folder}; the same command goes on from there", flush=True)
                 return False
     return True
+
+
+def _failed_since(began: float, folder: Path) -> bool:
+    record = read(folder)
+    return record is not None and record["status"] == "failed" and (folder / RECORD).stat().st_mtime > began
 
 
 def compilation_cache(root: Path) -> None:
@@ -176,7 +184,11 @@ def _run(config: Config, folder: Path, *, keep_checkpoints: bool) -> bool:
 
 def changes(old: dict[str, Any], config: Config) -> list[str]:
     """What in `config` makes another run of it than in `old`, the config of one, as a dict."""
-    lines = config_lib.difference(config_lib.to_dict(config_lib.parse(old)), config_lib.to_dict(config))
+    try:
+        before = config_lib.to_dict(config_lib.parse(old))
+    except UserError as error:  # of a version with other settings
+        return [str(error)]
+    lines = config_lib.difference(before, config_lib.to_dict(config))
     return [line for line in lines if not line.startswith(_FREE)]
 
 

@@ -12,6 +12,7 @@ import csv
 import datetime
 import json
 import math
+import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -36,11 +37,15 @@ _TRAINING = (
 _ANALYSES = {"feature_statistics", "similarity", "neighbours"}  # kinds of sets that are no accuracies
 _CURVES = ("loss", "chance_loss", "similarity_ns", "effective_rank", "knn_top1")
 _POINTS = 60  # of a curve in the document
-# Changed on the command line, these leave the published setting what it was.
-_SAME_SETTING = ("data.name", "data.data_dir", "data.cache", "log_every", "checkpoint.", "evaluation.every_epochs")
+# Changed on the command line, these leave the published setting what it was: where images lie, and what is kept.
+_SAME_SETTING = re.compile(
+    r"data\.(name|data_dir|cache)|log_every|checkpoint\..+"
+    r"|evaluation\.(every_epochs|sets\.[^.]+\.(dataset|split|data_dir))"
+)
 
 
 Document = dict[str, Any]
+Log = list[dict[str, Any]]  # rows of a run's metrics.jsonl
 
 
 def collect(plan: Plan, root: Path, command: str) -> Document:
@@ -91,7 +96,7 @@ def _run(plan: Plan, root: Path, variant: str, seed: int) -> dict[str, Any]:
     changes = runs.changes(record["config"], plan.config(variant, seed)) if record["status"] == "finished" else []
     if changes:  # its figures compare with nothing here
         record = {"status": "other settings", "error": "; ".join(changes)}
-    described = record.get("machine")
+    described, log = record.get("machine"), _log(folder / "metrics.jsonl")
     return {
         "variant": variant,
         "seed": seed,
@@ -100,12 +105,12 @@ def _run(plan: Plan, root: Path, variant: str, seed: int) -> dict[str, Any]:
         "seconds": record.get("seconds", 0.0),
         "machine": machine.line(described) if isinstance(described, dict) else described,
         "results": record.get("results"),
-        "curves": {} if changes else _curves(folder / "metrics.jsonl"),
-        "training": _last(folder / "metrics.jsonl") if record["status"] == "finished" else {},
+        "curves": {} if changes else _curves(log),
+        "training": _last(log) if record["status"] == "finished" else {},
     }
 
 
-def _log(path: Path) -> list[dict[str, Any]]:
+def _log(path: Path) -> Log:
     lines = path.read_text().splitlines() if path.exists() else []
     rows = []
     for line in lines:
@@ -116,16 +121,16 @@ def _log(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _last(path: Path) -> dict[str, float]:
-    last = next((row for row in reversed(_log(path)) if "loss" in row), {})
+def _last(log: Log) -> dict[str, float]:
+    last = next((row for row in reversed(log) if "loss" in row), {})
     return {row.path: last[row.path] for row in _TRAINING if row.path in last}
 
 
-def _curves(path: Path) -> dict[str, list[list[float]]]:
+def _curves(log: Log) -> dict[str, list[list[float]]]:
     """Metric -> [step, value] at up to `_POINTS` steps."""
     curves = {}
     for name in _CURVES:
-        points = [[row["step"], row[name]] for row in _log(path) if name in row]
+        points = [[row["step"], row[name]] for row in log if name in row]
         stride = -(-len(points) // _POINTS)
         if points:
             curves[name] = points[::-stride][::-1]
@@ -191,7 +196,7 @@ def _variants(plan: Plan) -> dict[str, Any]:
 def published(plan: Plan) -> dict[str, Any]:
     """Measure -> variant -> mean, std and source, as shares; nothing where the command line changed the setting."""
     settings = plan.study.published
-    if not settings.rows or any(not key.startswith(_SAME_SETTING) for key in plan.changed):
+    if not settings.rows or not all(map(_SAME_SETTING.fullmatch, plan.changed)):
         return {}
     rows = published_table(settings.table)
     found: dict[str, Any] = {}

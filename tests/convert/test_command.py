@@ -39,8 +39,8 @@ def config(tmp_path_factory):
 
 @pytest.fixture
 def moco_file(backbone, mlp, tmp_path):
-    """A MoCo checkpoint for that config; without torch an .npz holds all of it but the optimiser."""
-    tensors = {"module.queue": np.eye(16, 64, dtype=np.float32), "module.queue_ptr": np.array([32])}
+    """A MoCo checkpoint for that config, of other batches; without torch an .npz holds all of it but the optimiser."""
+    tensors = {"module.queue": np.eye(16, 64, dtype=np.float32), "module.queue_ptr": np.array([48])}
     for seed, name in enumerate(("encoder_q", "encoder_k")):
         tensors |= backbone(f"module.{name}.", architecture="resnet10", side=3, seed=seed)
         tensors |= mlp(f"module.{name}.fc.", (64, 32, 16))
@@ -67,8 +67,14 @@ def test_to_a_run_and_its_results(moco_file, config, tmp_path, capsys):
     assert lines[-1].endswith("starts at epoch 0")
     with Checkpoints(folder) as checkpoints:
         assert (checkpoints.steps, checkpoints.notes()["position"]) == ([0], {"epoch": 0, "offset": 0})
-    assert run("convert", moco_file, folder, *config) == 1
+    settings = (folder / "config.json").read_text()
+    assert run("convert", moco_file, folder, *config, "--config.evaluation.knn_k=7") == 1
     assert f"{folder}: holds a run already (step 0)" in capsys.readouterr().err
+    assert (folder / "config.json").read_text() == settings
+    for output, flag in (([tmp_path / "on", *config], "--verify"), ([], "--verify"), ([], "--stem=small")):
+        assert run("convert", folder, *output, flag) == 1
+        assert f"convert: {flag.partition('=')[0]}: " in capsys.readouterr().err
+    assert not (tmp_path / "on").exists()
 
     assert run("evaluate", f"--workdir={folder}") == 0
     assert run("evaluate", f"--workdir={tmp_path / 'torch'}", f"--torch={moco_file}", *config) == 0
@@ -89,8 +95,9 @@ def test_a_moco_run_there_and_back(moco_file, config, tmp_path, capsys):
     assert f"verified: {tmp_path / 'a.pth.tar'} in JAX and PyTorch differ at most by: eval features" in out
     before, after = load_torch(moco_file), load_torch(tmp_path / "a.pth.tar")
     check_equal(after, before)
-    np.testing.assert_array_equal(after.queue, before.queue)
-    assert (after.pointer, after.sgd["weight_decay"]) == (32, 1e-4)
+    # The next steps write rows 32 to 63 and 0 to 31, the oldest keys first; from row 48 on they could not.
+    assert (before.pointer, after.pointer, after.sgd["weight_decay"]) == (48, 32, 1e-4)
+    np.testing.assert_array_equal(after.queue, np.roll(before.queue, -16, axis=0))
 
     file = torch.load(tmp_path / "a.pth.tar")
     file["epoch"], file["optimizer"]["param_groups"][0]["weight_decay"] = 3, 5e-4
@@ -109,6 +116,8 @@ def test_a_moco_run_there_and_back(moco_file, config, tmp_path, capsys):
     [
         (["convert", "FILE", "out.pth", "--config.seed=1"], "--config.seed: needs --config"),
         (["convert", "FILE", f"--config={SMOKE}"], "--config: needs OUTPUT"),
+        (["convert", "FILE", "--layout=moco"], "--layout: is of a file that is written; name one as OUTPUT"),
+        (["convert", "FILE", "run", f"--config={SMOKE}", "--layout=moco"], "--layout: is of a file that is written"),
         (["convert", "FILE", "out.npz", "--layout=keras"], "layout 'keras': unknown; one of torchvision, timm"),
         (
             ["convert", "FILE", "run", f"--config={SMOKE}"],

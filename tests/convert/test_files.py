@@ -107,6 +107,7 @@ FLOATS = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         (b"\x00" * 100, "no checkpoint, or a damaged one; expected a .pth, .safetensors or .npz file"),
         (b"PK\x03\x04 and no more", "damaged, or no checkpoint: File is not a zip file"),
         (safetensors({"a": FLOATS}, b"1234"), "its safetensors header does not fit the file"),
+        (safetensors({"a": FLOATS | {"data_offsets": [0, 4, 8]}}, b"12345678"), "its safetensors header does not fit"),
         (safetensors(b"{no json"), "its safetensors header does not fit the file"),
         (safetensors({"a": FLOATS | {"shape": [3]}}, b"12345678"), "a: 8 bytes do not make float32 of shape"),
         (safetensors({"a": FLOATS | {"dtype": "F4"}}, b"12345678"), "a: dtype F4 is not supported; expected float32"),
@@ -149,3 +150,6 @@ def test_absent_files_and_wrong_places(backbone, tmp_path):
         save_torch(small, tmp_path / "b.pth", "detectron2")
     with pytest.raises(UserError, match=r"timm's ResNets have no width 0.125"):
         save_torch(network, tmp_path / "timm", "timm")
+    np.savez(tmp_path / "whole.npz", **backbone(architecture="resnet10", width=1))
+    with pytest.raises(UserError, match=r"a.npz: cannot be made: File exists"):
+        save_torch(load_torch(tmp_path / "whole.npz"), tmp_path / "a.npz" / "model.safetensors", "timm")

@@ -131,3 +131,12 @@ def test_verify_sees_a_single_wrong_weight(backbone, tmp_path):
     tensors["layer2.0.conv1.weight"][0, 0] = np.nan
     with pytest.raises(UserError, match="--verify: eval features differ by nan"):
         verify(network, tensors, batch=2)
+
+
+def test_verify_takes_no_predictor_for_what_follows_the_backbone(backbone, mlp, tmp_path):
+    """SimSiam's projector has biases before batch norm, which our MLP has not: then features are all that compares."""
+    tensors = backbone("encoder.", architecture="resnet10") | mlp("encoder.fc.", (64, 32, 16), batch_norm=True)
+    np.savez(tmp_path / "a.npz", **tensors, **mlp("predictor.", (16, 8, 16)))
+    network, tensors = load(tmp_path / "a.npz")
+    assert (network.layout, set(network.heads)) == ("SimSiam", {"projector", "predictor"})
+    assert set(verify(network, tensors, batch=2)) == {"eval features", "train features", "running statistics"}

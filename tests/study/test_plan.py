@@ -63,6 +63,40 @@ def test_the_command_line_sets_the_study_or_all_runs(tmp_path):
     assert found.changed == ("epochs", "negatives.patch.num")
 
 
+def test_what_the_command_line_sets_of_negatives_is_for_the_variants_that_have_them(tmp_path):
+    """Above all not for the baseline, however it says that it has none."""
+    off = {"overrides": {"negatives.patch.alpha": 0}}
+    file = write(tmp_path, variants={"baseline": {"overrides": {"negatives": {}}}, "off": off, "patch": {}})
+    found = plan.load(file, {"negatives.patch.alpha": "3"}).configs
+    assert {name: [kind.alpha for kind in config.negatives.values()] for name, config in found.items()} == {
+        "baseline": [],
+        "off": [],
+        "patch": [3.0],
+    }
+    with pytest.raises(UserError, match=r"config\.negatives\.quilt\.num: no variant has .* kind; one of patch"):
+        plan.load(file, {"negatives.quilt.num": "2"})
+
+
+def test_variants_that_have_become_one_are_not_run_twice(tmp_path):
+    stronger = {"overrides": {"negatives.patch.alpha": 3.0}}
+    file = write(tmp_path, variants={"patch": {}, "alpha3": stronger})
+    plan.load(file).check_different()
+    found = plan.load(file, {"negatives.patch.alpha": "3"})
+    found.check_different(("patch",))
+    with pytest.raises(UserError, match="variants patch and alpha3: have the same settings"):
+        found.check_different()
+
+
+def test_the_variant_goes_over_the_study_and_the_command_line_over_both(tmp_path):
+    lars = {"overrides": {"optim": {"name": "lars"}}}
+    file = write(tmp_path, overrides={"optim.learning_rate": 0.1}, variants={"lars": lars, "sgd": {}})
+    rates = [
+        {name: config.optim.learning_rate for name, config in plan.load(file, set_).configs.items()}
+        for set_ in ({}, {"optim.learning_rate": "0.7"})
+    ]
+    assert rates == [{"lars": 0.03, "sgd": 0.1}, {"lars": 0.7, "sgd": 0.7}]
+
+
 def test_variants_that_share_a_section_do_not_change_each_other(tmp_path):
     """The file gives one dict to two variants; an override of one must not reach the other."""
     file = tmp_path / "shared.py"
@@ -97,6 +131,10 @@ PATCH = {"patch": {}}
             "variant a: config.epoch: unknown key; did you mean 'epochs'?",
         ),
         ({"variants": PATCH | {"b": {"overrides": {"evaluation.knn_k": 3}}}}, "variant b: is measured in another way"),
+        (
+            {"variants": PATCH | {"b": {"overrides": {"data.train_split": "train[:64]"}}}},
+            "variant b: is measured in another way than patch (evaluation.train_split: train[:256] -> train[:64])",
+        ),
         ({"variants": {"a": {"against": "b"}}}, "config.variants.a.against: 'b' is no variant"),
         ({"seeds": (1, 1)}, "config.seeds = (1, 1): give different seeds"),
         ({"seeds": ()}, "config.seeds = (): give different seeds"),
@@ -126,5 +164,9 @@ def test_published_rows_must_be_there(tmp_path):
         summary.published(plan.load(write(tmp_path, published={**table, "rows": {"patch": "moco"}})))
     with pytest.raises(UserError, match="no such table in ncl_jax/study"):
         summary.published(plan.load(write(tmp_path, published={**table, "rows": rows, "table": "other.csv"})))
-    changed = plan.load(write(tmp_path, published={**table, "rows": rows}), {"epochs": "2"})
-    assert summary.published(changed) == {}  # no longer the published setting
+    file = write(tmp_path, published={**table, "rows": rows})
+    places = {"data.name": "folder:x", "data.cache": "device"}
+    places |= {f"evaluation.sets.cue_conflict.{key}": value for key, value in (("dataset", "folder:x"), ("split", "a"))}
+    assert summary.published(plan.load(file, places)) == found
+    for key, value in {"epochs": "2", "data.cache_size": "96", "evaluation.resize": "48"}.items():
+        assert summary.published(plan.load(file, {key: value})) == {}, key  # no longer the published setting

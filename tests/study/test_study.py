@@ -5,61 +5,17 @@ import json
 import os
 import re
 import signal
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from ncl_jax import config as config_lib
 from ncl_jax import main, train, workdir
 from ncl_jax.errors import UserError
-from ncl_jax.study import page, plan, runs, summary
+from ncl_jax.study import figures, page, plan, runs, summary
 
 SMOKE = str(Path(__file__).parents[2] / "configs" / "study" / "smoke.py")
-ACCURACY = {("baseline", 0): 0.5, ("baseline", 1): 0.6, ("patch", 0): 0.55, ("patch", 1): 0.67}
-
-
-@pytest.fixture
-def studied(monkeypatch, tmp_path):
-    """Runs the smoke study with runs that cost nothing: (arguments) -> exit status, list of runs that were begun."""
-    begun = []
-
-    def pretrain(config, folder):
-        folder = Path(folder)
-        variant, seed = folder.parent.name, config.seed
-        begun.append((variant, seed))
-        fault = faults.get((variant, seed))
-        if isinstance(fault, Exception):
-            raise fault
-        if fault == "stopped in training":
-            return None
-        if fault == "SIGTERM":
-            os.kill(os.getpid(), signal.SIGTERM)
-        (folder / "checkpoints").mkdir(exist_ok=True)
-        workdir.write_json(folder / "config.json", config_lib.to_dict(config))
-        accuracy = ACCURACY.get((variant, seed), 0.25)
-        bias = {"shape_bias": accuracy / 2}
-        cue = {"kind": "cue_conflict", **bias, "per_category": {"circle": bias, "ring": {"shape_bias": float("nan")}}}
-        sets = {"cue_conflict": cue, "classes": {"kind": "classes", "per_class": {"a": accuracy, "b": 0.5}}}
-        results = {"knn_top1": 0.125, "linear_top1": accuracy, "sets": sets, "skipped": {"sketch": "is not there"}}
-        workdir.write_json(folder / "results.json", results)
-        (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 2.5, "similarity_ns": 0.5}\n{"step": 2, "lo')
-        return results
-
-    faults = {}
-    monkeypatch.setattr(train, "pretrain", pretrain)
-    monkeypatch.setattr(train, "prepare", lambda config, say: say("left out: sketch: is not there"))
-    monkeypatch.setattr(page, "write", lambda *_: None)  # takes a second to draw: its own test does
-
-    def study(*arguments, config=SMOKE):
-        begun.clear()
-        status = main.main(["study", f"--config={config}", f"--workdir={tmp_path / 'study'}", *arguments])
-        return status, list(begun)
-
-    study.faults, study.folder = faults, tmp_path / "study"
-    return study
-
-
 ALL = [("baseline", 0), ("patch", 0), ("alpha3", 0), ("baseline", 1), ("patch", 1), ("alpha3", 1)]
 
 
@@ -155,12 +111,30 @@ def test_processes_share_a_study(studied, capsys):
     assert studied() == (0, [("patch", 0)])
 
 
+def test_what_fails_in_another_process_is_not_tried_again_by_this_one(studied, monkeypatch, capsys):
+    studied.faults["patch", 0] = UserError("the loss is nan at step 3")
+    assert studied("--only=patch")[0] == 1  # of before: tried again
+    record, pretrain = studied.folder / "patch" / "seed1" / "run.json", train.pretrain
+
+    def meanwhile(config, folder):
+        later = time.time() + 1  # the clock of files is a coarse one
+        workdir.write_json(record, json.loads(record.read_text()) | {"status": "failed", "error": "there"})
+        os.utime(record, (later, later))
+        return pretrain(config, folder)
+
+    monkeypatch.setattr(train, "pretrain", meanwhile)
+    assert studied("--only=patch") == (1, [("patch", 0)])
+    assert "run 2 of 2: patch, seed 1: has just failed in another process" in capsys.readouterr().out
+
+
 def test_a_folder_of_another_study_is_refused_before_any_run(studied, capsys):
     studied()
     assert studied("--config.optim.learning_rate=0.5") == (1, [])
     assert "belongs to a run of another config (optim.learning_rate: " in capsys.readouterr().err
     assert studied("--only=pach") == (1, [])
     assert "--only=pach: is no variant; one of baseline, patch, alpha3" in capsys.readouterr().err
+    assert studied("--config.negatives.patch.alpha=3") == (1, [])
+    assert "variants patch and alpha3: have the same settings" in capsys.readouterr().err
 
 
 def test_checkpoints_are_kept_or_deleted_as_asked(studied, capsys):
@@ -209,7 +183,7 @@ def test_a_kept_study_goes_on_in_another_folder(studied, kept, capsys):
 def test_what_is_kept_is_taken_over_as_it_is_or_not_at_all(studied, kept, tmp_path, capsys):
     def refused(*arguments):
         assert studied(*arguments) == (1, [])
-        assert not (studied.folder / "baseline").exists()
+        assert not studied.folder.exists()
         return capsys.readouterr().err
 
     said = refused(FIRST, "--config.optim.learning_rate=7.5", f"--import={kept}")
@@ -251,6 +225,10 @@ def test_runs_of_other_settings_are_in_no_table(studied, capsys):
     )
     assert cell(studied, "baseline", "linear_top1")["values"] == {}
     assert cell(studied, "patch", "linear_top1")["difference"] is None
+    record = studied.folder / "patch" / "seed0" / "run.json"
+    record.write_text(record.read_text().replace('"epochs"', '"gone_key"'))  # of another version
+    assert studied("--config.epochs=9", "--report")[0] == 1
+    assert "- patch, seed 0: other settings: config.gone_key: unknown key" in capsys.readouterr().out
 
 
 class Page(HTMLParser):
@@ -283,6 +261,19 @@ def test_the_page_needs_nothing_else(studied):
     words = " ".join(found.text)
     for title in ("Every measure", "Along alpha", "Shape bias", "Classes that gain and lose", "61.0 ± 8.5"):
         assert title in words
+
+
+def test_in_and_out_of_domain_is_of_one_probe(studied):
+    """A set with a probe of its own is in the tables, and not in this figure."""
+    studied("--only=patch")
+    found = document(studied)
+    found["measures"].append({"key": "pets/top1", "title": "pets", "unit": "%", "group": "results"})
+    found["table"] += [c | {"measure": "pets/top1"} for c in found["table"] if c["measure"] == "linear_top1"]
+    for kind, drawn in (("transfer", False), ("domain", True)):
+        for run in found["runs"]:
+            if run["results"]:
+                run["results"]["sets"]["pets"] = {"kind": kind, "top1": 0.5}
+        assert (figures.out_of_domain(found) is not None) == drawn
 
 
 def test_the_whole_of_it_once(smoke_data, tmp_path, monkeypatch):
