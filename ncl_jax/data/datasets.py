@@ -102,7 +102,7 @@ def open_dataset(name: str, split: str, *, data_dir: str | os.PathLike | None = 
         return _folder(name, split)
     if name.partition(":")[0].partition("/")[0] == "shapes_textures" and not has_tensorflow():
         return _drawn(name, split)
-    return _handle(name, _builder(name, os.fspath(data_dir) if data_dir else None), split)
+    return _handle(name, _builder(name, data_dir), split)
 
 
 def need_other_images(train: Dataset, test: Dataset) -> None:
@@ -125,7 +125,7 @@ def split_names(name: str, *, data_dir: str | os.PathLike | None = None) -> tupl
     """The splits of a dataset that have examples; errors as of `open_dataset`."""
     if name.startswith("folder:"):
         return folders.split_names(name)
-    infos = _builder(name, os.fspath(data_dir) if data_dir else None).info.splits
+    infos = _builder(name, data_dir).info.splits
     return tuple(split for split, info in infos.items() if info.num_examples)
 
 
@@ -173,9 +173,10 @@ def _chunks(pieces: Iterable[tuple[str, int, int]]) -> tuple[Chunk, ...]:
     return tuple(chunks)
 
 
-def _builder(name: str, data_dir: str | None) -> Any:
+def _builder(name: str, data_dir: str | os.PathLike | None) -> Any:
     """The TFDS builder of a prepared dataset; our own are prepared where they are not yet."""
     tfds = import_tfds()
+    data_dir = os.path.expanduser(data_dir) if data_dir else None
     base, _, config = name.partition(":")[0].partition("/")
     kwargs: dict[str, Any] = {"data_dir": data_dir} if data_dir else {}
     if base in BUILDERS:

@@ -161,7 +161,10 @@ def test_shapes_textures_is_built_on_first_use(tmp_path, monkeypatch, caplog):
     assert (data.num_examples, data.num_classes, data.extra_keys) == (90, 10, ("shape", "texture"))
     assert data.names["texture"] == shapes_textures.TEXTURES
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*tfrecord*")}
-    open_dataset("shapes_textures/px16", "train", data_dir=tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    monkeypatch.chdir(tmp_path)
+    open_dataset("shapes_textures/px16", "train", data_dir=f"~/{tmp_path.name}")
+    assert split_names("shapes_textures/px16", data_dir=f"~/{tmp_path.name}") == ("train", "test", "cue_conflict")
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*tfrecord*")}
 
 

@@ -312,6 +312,12 @@ def test_refusals(data_dir, changes, message):
         plan(data_dir, **changes)
 
 
+def test_the_home_folder_is_understood(data_dir, monkeypatch):
+    monkeypatch.setenv("HOME", str(data_dir.parent))
+    recipe, _ = plan(f"~/{data_dir.name}")
+    assert recipe.data_dir == str(data_dir)
+
+
 def test_sides(data_dir, monkeypatch):
     assert plan(data_dir, size=None)[0].size == 224  # images of many sizes
     fixed = datasets.dataclasses.replace(
