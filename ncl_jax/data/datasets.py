@@ -110,8 +110,8 @@ def need_other_images(train: Dataset, test: Dataset) -> None:
     shared = len({*train.paths} & {*test.paths}) + _overlap(train.chunks or train.origin, test.chunks or test.origin)
     if shared:
         raise UserError(
-            f"dataset {test.name}: {shared} of the {test.num_examples} images of {test.split} are in {train.split} too; "
-            "name parts that share none, e.g. train[:80%] and train[80%:]"
+            f"dataset {test.name}: {shared} of the {test.num_examples} images of {test.split} are in {train.split} "
+            "too; name parts that share none, e.g. train[:80%] and train[80%:]"
         )
 
 

@@ -41,9 +41,9 @@ def fill(
 ) -> Cache:
     """Every image, squeezed to a square of `side` pixels, on the devices; each process reads what its devices hold.
 
-    A record that does not decode is named in the log, and the nearest that does takes its place. `progress` is told every ten
-    seconds, by default in the log. Raises UserError for what does not fit, before anything is read; for more bad
-    records than `max_bad_share`; and for damaged files.
+    A record that does not decode is named in the log, and the nearest that does takes its place. `progress` is told
+    every ten seconds, by default in the log. Raises UserError for what does not fit, before anything is read; for more
+    bad records than `max_bad_share`; and for damaged files.
     """
     device_cache.check_fits(dataset.num_examples, side, mesh)
     dataset = dataclasses.replace(dataset, textures=())

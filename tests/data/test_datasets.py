@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from builders import Imagenet2012, Jpegs, Unlabelled, encoded, picture
+from builders import Imagenet2012, Unlabelled, encoded, picture
 
 from ncl_jax.data import datasets, folders, imagenet100, prepared, rows, shapes_textures
 from ncl_jax.data.datasets import open_dataset, split_names
@@ -58,10 +58,8 @@ def test_folder_without_splits_opens_under_any_name(tmp_path):
     assert f"{tmp_path}/cat has no folder per label" in refusal(name, "cat[:50%]")
 
 
-def test_images_that_are_in_both_parts_are_refused(data_dir, tmp_path, monkeypatch):
-    Jpegs(data_dir=str(tmp_path / "array"), file_format="array_record").download_and_prepare()
-    (tmp_path / "flat").mkdir()
-    name = flat(tmp_path / "flat")
+def test_images_that_are_in_both_parts_are_refused(data_dir, array_dir, tmp_path, monkeypatch):
+    name = flat(tmp_path)
     monkeypatch.setattr(datasets, "has_tensorflow", lambda: False)  # drawn, not built
     drawn = [open_dataset("shapes_textures/px8", split) for split in ("train[:20]", "train[10:15]+test[:5]")]
     monkeypatch.undo()
@@ -73,13 +71,13 @@ def test_images_that_are_in_both_parts_are_refused(data_dir, tmp_path, monkeypat
         (8, 10, parts(name, "train[:80%]", "test")),
         (10, 10, parts(name, "train", "test")),
         (5, 20, parts("jpegs", "bad+train[:35]", "train[10:15]+train[35:50]", data_dir=data_dir)),
-        (5, 20, parts("jpegs", "bad+train[:35]", "train[10:15]+train[35:50]", data_dir=tmp_path / "array")),
+        (5, 20, parts("jpegs", "bad+train[:35]", "train[10:15]+train[35:50]", data_dir=array_dir)),
         (5, 10, drawn),
     ):
         with pytest.raises(UserError, match=f": {shared} of the {of} images of .* are in .* too; name parts"):
             datasets.need_other_images(train, test)
     datasets.need_other_images(*parts(name, "train[:80%]", "test[80%:]"))
-    for folder in (data_dir, tmp_path / "array"):
+    for folder in (data_dir, array_dir):
         datasets.need_other_images(*parts("jpegs", "bad+train[:35]", "train[35:]", data_dir=folder))
 
 

@@ -39,14 +39,15 @@ def resharded(dataset, folder, sizes):
 
 
 @pytest.mark.parametrize("buffer", [100, 16])
-def test_textures_come_with_their_image(data_dir, tmp_path, buffer):
-    """The images are their own textures, once in other files; some do not decode."""
+def test_textures_come_with_their_image(data_dir, array_dir, tmp_path, buffer):
+    """The images are their own textures, once in other files, once in a file of another kind; some do not decode."""
     dataset = open_dataset("jpegs", "bad", data_dir=data_dir)
-    dataset = dataclasses.replace(dataset, textures=(resharded(dataset, tmp_path, (25, 5, 30)), dataset))
+    textures = (resharded(dataset, tmp_path, (25, 5, 30)), open_dataset("jpegs", "bad", data_dir=array_dir), dataset)
+    dataset = dataclasses.replace(dataset, textures=textures)
     stream, batches = take(dataset, 10, shuffle_buffer=buffer, max_bad_share=1.0)
     for batch in batches:
-        assert batch["texture"].shape == (8, 2, 24, 24, 3)
-        for number in range(2):
+        assert batch["texture"].shape == (8, 3, 24, 24, 3)
+        for number in range(3):
             np.testing.assert_array_equal(batch["texture"][:, number], batch["source"])
     assert stream.skips > 0
     _, resumed = take(dataset, 1, shuffle_buffer=buffer, max_bad_share=1.0, position={"epoch": 1, "offset": 16})
