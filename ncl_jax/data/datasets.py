@@ -217,6 +217,18 @@ def _builder(name: str, data_dir: str | os.PathLike | None) -> Any:
     return builder
 
 
+def _as_array_record(name: str) -> str:
+    """How a dataset that is not drawn or made by our command gets into the format that needs no TensorFlow."""
+    base = name.partition(":")[0].partition("/")[0]
+    if base in MADE_BY_COMMAND:
+        return ""
+    if base not in BUILDERS:
+        return f"prepare it elsewhere with: tfds build {name} --file_format=array_record, or "
+    module, builder = BUILDERS[base]  # which TFDS's command does not know
+    build = f"from {module} import {builder}; {builder}(file_format='array_record').download_and_prepare()"
+    return f"prepare it elsewhere, in Python, with: {build}, or "
+
+
 def _is_manual(builder: Any) -> bool:
     return bool(getattr(builder, "MANUAL_DOWNLOAD_INSTRUCTIONS", None))
 
@@ -260,7 +272,7 @@ def _handle(name: str, builder: Any, split: str) -> Dataset:
     if builder.info.file_format == formats.TFRECORD and not has_tensorflow():
         raise UserError(
             f"dataset {name}: is stored as tfrecord, which only TensorFlow reads, and it is not installed; "
-            f"prepare it elsewhere with: tfds build {name} --file_format=array_record, or use folder:PATH"
+            f"{_as_array_record(name)}use folder:PATH"
         )
     files = [file for part, low, high in bounds for file in infos[f"{part}[{low}:{high}]"].file_instructions]
     chunks = _chunks((os.fspath(file.filename), file.skip, file.take) for file in files)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from builders import Imagenet2012, Unlabelled, encoded, picture
 
-from ncl_jax.data import datasets, folders, imagenet100, prepared, rows, shapes_textures
+from ncl_jax.data import columns, datasets, folders, imagenet100, prepared, rows, shapes_textures
 from ncl_jax.data.datasets import open_dataset, split_names
 from ncl_jax.errors import UserError
 
@@ -98,7 +98,7 @@ def test_folder_has_the_files_of_tfds_in_its_order_and_leaves_other_splits_alone
     assert f"{folder}/train/cat" not in listed
 
 
-def test_refusals(data_dir, folder, tmp_path):
+def test_refusals(data_dir, folder, tmp_path, monkeypatch):
     assert "unknown; did you mean" in refusal("shapes_texture", "train", data_dir=data_dir)
     assert "shapes_textures" in refusal("shapes_texture", "train", data_dir=data_dir)
     assert "cifar10" in refusal("cifar11", "train", data_dir=data_dir)
@@ -112,6 +112,10 @@ def test_refusals(data_dir, folder, tmp_path):
     assert "px8 to px1024" in refusal("shapes_textures/32", "train", data_dir=data_dir)
     assert "3.0.0" in refusal("shapes_textures:3.0.0", "train", data_dir=data_dir)
     assert "has no configs" in refusal("imagenet100/small", "train", data_dir=data_dir)
+    monkeypatch.setattr(datasets, "has_tensorflow", lambda: False)
+    assert "tfds build jpegs --file_format=array_record" in refusal("jpegs", "train", data_dir=data_dir)
+    assert "3.0.0: no such version; it is 1.3.0" in refusal("shapes_textures:3.0.0", "train")
+    assert open_dataset("shapes_textures/px8:1.*.*", "train").num_examples == 4000
 
 
 def test_what_is_beside_the_labels_is_no_class(tmp_path):
@@ -205,21 +209,34 @@ def test_a_killed_build_is_repaired(tmp_path, monkeypatch):
     assert not list(tmp_path.rglob("incomplete*"))
 
 
-def test_imagenet100_copies_bytes_and_renumbers(tmp_path):
+@pytest.mark.parametrize("stored", ["tfrecord", "array_record"])
+def test_imagenet100_copies_bytes_and_renumbers(tmp_path, stored, monkeypatch):
     import tensorflow_datasets as tfds
 
     data_dir = tmp_path
-    prepared.prepare(lambda: Imagenet2012(data_dir=str(data_dir)))
+    prepared.prepare(lambda: Imagenet2012(data_dir=str(data_dir), file_format=stored))
     data = open_dataset("imagenet100", "validation", data_dir=data_dir)
     assert (data.num_examples, data.num_classes) == (200, 100)
     assert list(data.class_names) == sorted(data.class_names) == imagenet100.classes()
     skip = {"image": tfds.decode.SkipDecoding()}
-    source = Imagenet2012(data_dir=str(data_dir)).as_dataset(split="validation", decoders=skip)
-    original = {e["file_name"]: e["image"] for e in source.as_numpy_iterator()}
+    source = Imagenet2012(data_dir=str(data_dir))
+    if stored == "tfrecord":
+        examples = source.as_dataset("validation", decoders=skip).as_numpy_iterator()
+    else:
+        examples = source.as_data_source("validation", decoders=skip)
+    original = {e["file_name"]: e["image"] for e in examples}
     built = tfds.builder("imagenet100", data_dir=str(data_dir)).as_dataset(split="validation", decoders=skip)
     for example in built.as_numpy_iterator():
         assert example["image"] == original[example["file_name"]]
         assert example["file_name"].decode().startswith(data.class_names[example["label"]])
+    monkeypatch.setattr(datasets, "has_tensorflow", lambda: False)
+    build = "from ncl_jax.data.imagenet100 import Imagenet100; Imagenet100(file_format='array_record').download_and"
+    assert f"prepare it elsewhere, in Python, with: {build}" in refusal("imagenet100", "train", data_dir=tmp_path)
+
+
+def test_columns_are_not_read_from_array_record(array_dir):
+    with pytest.raises(UserError, match="stored as array_record; its feature file_name is read from tfrecord only"):
+        columns.read(open_dataset("jpegs", "train", data_dir=array_dir), "file_name")
 
 
 def test_imagenet100_says_what_it_is_made_from(tmp_path):
