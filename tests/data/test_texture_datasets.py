@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,22 @@ def test_small_images_and_a_folder_of_textures(data_dir, tmp_path):
     indices = [int(Path(path).stem) for path in dataset.textures[0].paths]
     expected = np.array([picture(index, 20, 30).mean((0, 1)) for index in indices])
     np.testing.assert_allclose(means, expected, atol=2)
+
+
+@pytest.mark.parametrize("buffer", [100, 16])
+def test_a_damaged_texture_is_named_and_not_its_image(data_dir, array_dir, folder, tmp_path, buffer):
+    dataset = open_dataset("jpegs", "train", data_dir=data_dir)
+    textures = [dataset, open_dataset("jpegs", "bad", data_dir=array_dir)]
+    stream, _ = take(
+        dataclasses.replace(dataset, textures=tuple(textures)), 14, shuffle_buffer=buffer, max_bad_share=1.0
+    )
+    assert sorted(stream.skipped) == ["jpegs[bad]#20", "jpegs[bad]#7"]
+    shutil.copytree(folder, tmp_path / "copy")
+    gone = open_dataset(f"folder:{tmp_path}/copy", "train")
+    Path(gone.paths[4]).unlink()
+    dataset = dataclasses.replace(open_dataset(f"folder:{folder}", "train"), textures=(gone,))
+    stream, _ = take(dataset, 1, batch=6)
+    assert stream.skipped == [gone.paths[4]]
 
 
 def test_nothing_is_read_or_sent_that_is_not_asked_for(data_dir):
