@@ -17,7 +17,7 @@ import numpy as np
 
 from ncl_jax.data import array_records, folders, splits
 from ncl_jax.data.prepared import first_line, has_tensorflow, import_tfds, prepare
-from ncl_jax.errors import UserError
+from ncl_jax.errors import Missing, UserError
 
 # Built on first use from nothing but code or data that is prepared already: name -> module of its TFDS builder.
 BUILDERS: dict[str, tuple[str, str]] = {
@@ -199,7 +199,7 @@ def _builder(name: str, data_dir: str | os.PathLike | None) -> Any:
         try:
             return tfds.core.read_only_builder.builder_from_files(name, **kwargs)
         except tfds.core.DatasetNotFoundError as error:
-            raise UserError(f"dataset {name}: not there; make it with: ncl-jax textures --dataset=...") from error
+            raise Missing(f"dataset {name}: not there; make it with: ncl-jax textures --dataset=...") from error
     try:
         builder = tfds.builder(name, try_gcs=False, **kwargs)
     except tfds.core.DatasetNotFoundError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from builders import encoded, picture
+from builders import Jpegs, encoded, picture
 
 from ncl_jax.data.datasets import Chunk, open_dataset
 from ncl_jax.data.stream import CropStream
@@ -105,12 +105,17 @@ def test_names():
     assert texture_name("imagenet100") == "imagenet_texture/imagenet100"
 
 
-def test_refusals(data_dir, folder):
+def test_refusals(data_dir, folder, tmp_path):
     dataset = open_dataset("jpegs", "train", data_dir=data_dir)
     with pytest.raises(
         UserError, match=r"textures/jpegs\[train\]: not there; make it with: ncl-jax textures --dataset=jp"
     ):
         pair(dataset, data_dir=str(data_dir))
+    (tmp_path / "textures").mkdir()
+    Jpegs(data_dir=str(tmp_path)).download_and_prepare()
+    shutil.move(tmp_path / "jpegs", tmp_path / "textures" / "jpegs")
+    with pytest.raises(UserError, match="dataset textures/jpegs: no split 'test'; it has train, bad, rotten"):
+        pair(dataclasses.replace(dataset, split="test"), data_dir=str(tmp_path))  # there, and not to be made
     with pytest.raises(UserError, match=r"textures/jpegs-seed1.*--seed=1 "):
         pair(dataset, ["textures/jpegs-seed1"], count=2, data_dir=str(data_dir))
     with pytest.raises(UserError, match=r"folder.*is none of jpegs\[train\]: it has 6 records, not 60"):
