@@ -10,3 +10,7 @@ class UserError(ValueError):
 
 class Misspelt(UserError):
     """A name that is nearly one that exists: never what is merely missing here and can be left out."""
+
+
+class Missing(UserError):
+    """What would first have to be made: it is there neither whole nor in part."""

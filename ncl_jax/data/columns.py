@@ -26,7 +26,10 @@ def read(dataset: Dataset, key: str) -> list[Any]:
 
 
 def need(dataset: Dataset, key: str) -> None:
-    """UserError where the dataset has no feature `key`."""
+    """UserError where the dataset has no feature `key`, or does not lie in TFRecord files."""
+    whose = f"dataset {dataset.name}[{dataset.split}]"
+    if dataset.reader:
+        raise UserError(f"{whose}: stored as array_record; its feature {key} is read from tfrecord only")
     if dataset.features is None or key not in dataset.features:
         known = ", ".join(dataset.features) if dataset.features is not None else "image, label"
-        raise UserError(f"dataset {dataset.name}[{dataset.split}]: has no feature {key}; it has {known}")
+        raise UserError(f"{whose}: has no feature {key}; it has {known}")

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -41,8 +42,8 @@ class CropStream:
     it), `texture` uint8 `[b k s s 3]` (the record of this id of each of `dataset.textures`, squeezed alike) and `id`
     int32 `[b]`.
 
-    `position` after a batch is what resumes behind it. `skips` counts the times that a record did not decode, and
-    `skipped` lists these records' names, each once.
+    `position` after a batch is what resumes behind it. `skips` counts the times that a record did not decode, or a
+    texture of it, and `skipped` lists the names of what did not, each once.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class CropStream:
         self.steps_per_epoch = dataset.num_examples // batch
         self.skips, self.skipped = 0, []
         self._seen, self._last_bad = 0, ""
+        self._damaged: dict[int, str] = {}  # by a record's id: its texture or file that does not decode
         self._process, self._processes, self._local = index, count, batch // count
         self._fields, self._max_bad_share, self._buffer = tuple(fields), max_bad_share, shuffle_buffer
         self._key_block = batch // key_blocks if shuffle_keys else 0
@@ -178,16 +180,26 @@ class CropStream:
 
     def _crops(self, item: _Item) -> dict[str, Any]:
         """One record to its crops."""
-        row = item.read()
+        try:
+            row = item.read()
+        except OSError as error:
+            if error.filename:  # the image, or a texture of it
+                self._damaged[item.id] = os.fspath(error.filename)
+            raise
         key, id = self._epoch_key(item.epoch), int(row["id"])
         draws = [pictures.uniform(key, id * self._views + view) for view in range(self._views)]
         views, box = pictures.crops(row["image"], draws, **self._crop)
         made = {"box": box, "label": row["label"], "id": id} | dict(zip(self._pictures, views, strict=True))
         if self.dataset.textures:
-            made["texture"] = np.stack(
-                [pictures.squeezed(texture, side=self._crop["side"])[0] for texture in row["textures"]]
-            )
+            made["texture"] = np.stack([self._texture(number, row) for number in range(len(self.dataset.textures))])
         return made
+
+    def _texture(self, number: int, row: rows.Row) -> np.ndarray:
+        try:
+            return pictures.squeezed(row["textures"][number], side=self._crop["side"])[0]
+        except BadImage:
+            self._damaged[int(row["id"])] = self.dataset.textures[number].record_name(int(row["id"]))
+            raise
 
     def _fits(self, shape: tuple[int, int]) -> bool:
         return self.dataset.num_examples * shape[0] * shape[1] * 3 <= HELD
@@ -246,7 +258,7 @@ class CropStream:
 
     def _skip(self, index: int) -> None:
         self.skips += 1
-        self._last_bad = name = self.dataset.record_name(index)
+        self._last_bad = name = self._damaged.get(index) or self.dataset.record_name(index)
         if name not in self.skipped:
             self.skipped.append(name)
             log.warning("skipped a record that does not decode: %s", name)

@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import importlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from ncl_jax.data import array_records, folders, splits
 from ncl_jax.data.prepared import first_line, has_tensorflow, import_tfds, prepare
-from ncl_jax.errors import UserError
+from ncl_jax.errors import Missing, UserError
 
 # Built on first use from nothing but code or data that is prepared already: name -> module of its TFDS builder.
 BUILDERS: dict[str, tuple[str, str]] = {
@@ -29,7 +29,7 @@ MADE_BY_COMMAND = ("textures", "imagenet_texture")
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """Records `skip` to `skip + take` of one TFRecord file; `start` is the index of the first in the split."""
+    """Records `skip` to `skip + take` of one file; `start` is the index of the first in the split."""
 
     path: str
     skip: int
@@ -60,6 +60,7 @@ class Dataset:
     paths: tuple[str, ...] = dataclasses.field(default=(), repr=False)
     folder_labels: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
     reader: Callable[[int], dict[str, Any]] | None = dataclasses.field(default=None, repr=False, compare=False)
+    origin: tuple[Chunk, ...] = ()  # of a reader: where its records come from; of drawn ones the split is the file
     textures: tuple["Dataset", ...] = ()  # their record i belongs to record i of this one
 
     def record_name(self, index: int) -> str:
@@ -101,23 +102,30 @@ def open_dataset(name: str, split: str, *, data_dir: str | os.PathLike | None = 
         return _folder(name, split)
     if name.partition(":")[0].partition("/")[0] == "shapes_textures" and not has_tensorflow():
         return _drawn(name, split)
-    return _handle(name, _builder(name, os.fspath(data_dir) if data_dir else None), split)
+    return _handle(name, _builder(name, data_dir), split)
 
 
 def need_other_images(train: Dataset, test: Dataset) -> None:
-    """UserError where both are the same images, as two names of the only split of a folder are."""
-    if (train.paths and train.paths == test.paths) or (train.chunks and train.chunks == test.chunks):
+    """UserError where they share images, as slices that overlap do, and two names of the only split of a folder."""
+    shared = len({*train.paths} & {*test.paths}) + _overlap(train.chunks or train.origin, test.chunks or test.origin)
+    if shared:
         raise UserError(
-            f"dataset {train.name}: {train.split} and {test.split} are the same images; name slices of them, "
-            "e.g. train[:80%] and train[80%:]"
+            f"dataset {test.name}: {shared} of the {test.num_examples} images of {test.split} are in {train.split} "
+            "too; name parts that share none, e.g. train[:80%] and train[80%:]"
         )
+
+
+def _overlap(some: tuple[Chunk, ...], others: tuple[Chunk, ...]) -> int:
+    """How many records are in both."""
+    pairs = [(a, b) for a in some for b in others if a.path == b.path]
+    return sum(max(0, min(a.skip + a.take, b.skip + b.take) - max(a.skip, b.skip)) for a, b in pairs)
 
 
 def split_names(name: str, *, data_dir: str | os.PathLike | None = None) -> tuple[str, ...]:
     """The splits of a dataset that have examples; errors as of `open_dataset`."""
     if name.startswith("folder:"):
         return folders.split_names(name)
-    infos = _builder(name, os.fspath(data_dir) if data_dir else None).info.splits
+    infos = _builder(name, data_dir).info.splits
     return tuple(split for split, info in infos.items() if info.num_examples)
 
 
@@ -152,12 +160,23 @@ def _drawn(name: str, split: str) -> Dataset:
         image_shape=(side, side),
         names={"label": drawn.CLASS_NAMES, "shape": drawn.SHAPES, "texture": drawn.TEXTURES},
         reader=lambda index: {"id": index, **drawn.example(*ids[index], size=side)},
+        origin=_chunks((f"shapes_textures/px{side} {known}", low, high - low) for known, low, high in parts),
     )
 
 
-def _builder(name: str, data_dir: str | None) -> Any:
+def _chunks(pieces: Iterable[tuple[str, int, int]]) -> tuple[Chunk, ...]:
+    """Of (path, skip, take), one behind the other."""
+    chunks, start = [], 0
+    for path, skip, take in pieces:
+        chunks.append(Chunk(path, skip, take, start))
+        start += take
+    return tuple(chunks)
+
+
+def _builder(name: str, data_dir: str | os.PathLike | None) -> Any:
     """The TFDS builder of a prepared dataset; our own are prepared where they are not yet."""
     tfds = import_tfds()
+    data_dir = os.path.expanduser(data_dir) if data_dir else None
     base, _, config = name.partition(":")[0].partition("/")
     kwargs: dict[str, Any] = {"data_dir": data_dir} if data_dir else {}
     if base in BUILDERS:
@@ -180,7 +199,7 @@ def _builder(name: str, data_dir: str | None) -> Any:
         try:
             return tfds.core.read_only_builder.builder_from_files(name, **kwargs)
         except tfds.core.DatasetNotFoundError as error:
-            raise UserError(f"dataset {name}: not there; make it with: ncl-jax textures --dataset=...") from error
+            raise Missing(f"dataset {name}: not there; make it with: ncl-jax textures --dataset=...") from error
     try:
         builder = tfds.builder(name, try_gcs=False, **kwargs)
     except tfds.core.DatasetNotFoundError as error:
@@ -196,6 +215,18 @@ def _builder(name: str, data_dir: str | None) -> Any:
         first = f"put the files that TFDS's page of {base} names in {manual}, then " if _is_manual(builder) else ""
         raise UserError(f"dataset {name}: not prepared in {root}; {first}run: tfds build {name} --data_dir={root}")
     return builder
+
+
+def _as_array_record(name: str) -> str:
+    """How a dataset that is not drawn or made by our command gets into the format that needs no TensorFlow."""
+    base = name.partition(":")[0].partition("/")[0]
+    if base in MADE_BY_COMMAND:
+        return ""
+    if base not in BUILDERS:
+        return f"prepare it elsewhere with: tfds build {name} --file_format=array_record, or "
+    module, builder = BUILDERS[base]  # which TFDS's command does not know
+    build = f"from {module} import {builder}; {builder}(file_format='array_record').download_and_prepare()"
+    return f"prepare it elsewhere, in Python, with: {build}, or "
 
 
 def _is_manual(builder: Any) -> bool:
@@ -241,13 +272,10 @@ def _handle(name: str, builder: Any, split: str) -> Dataset:
     if builder.info.file_format == formats.TFRECORD and not has_tensorflow():
         raise UserError(
             f"dataset {name}: is stored as tfrecord, which only TensorFlow reads, and it is not installed; "
-            f"prepare it elsewhere with: tfds build {name} --file_format=array_record, or use folder:PATH"
+            f"{_as_array_record(name)}use folder:PATH"
         )
-    chunks, start = [], 0
-    for part, low, high in bounds:
-        for file in infos[f"{part}[{low}:{high}]"].file_instructions:
-            chunks.append(Chunk(path=os.fspath(file.filename), skip=file.skip, take=file.take, start=start))
-            start += file.take
+    files = [file for part, low, high in bounds for file in infos[f"{part}[{low}:{high}]"].file_instructions]
+    chunks = _chunks((os.fspath(file.filename), file.skip, file.take) for file in files)
     missing = (
         next((c.path for c in chunks if not Path(c.path).is_file()), None) if "://" not in chunks[0].path else None
     )
@@ -255,9 +283,8 @@ def _handle(name: str, builder: Any, split: str) -> Dataset:
         raise UserError(f"dataset {name}: {missing} is missing; remove its folder and prepare the dataset again")
     if builder.info.file_format == formats.ARRAY_RECORD:
         keys = {image_key: "image"} | ({label_key: "label"} if label_key else {}) | {key: key for key in extra_keys}
-        files = [file for part, low, high in bounds for file in infos[f"{part}[{low}:{high}]"].file_instructions]
-        return Dataset(**common, reader=array_records.reader(name, files, features, keys))
-    return Dataset(**common, chunks=tuple(chunks), features=features)
+        return Dataset(**common, reader=array_records.reader(name, files, features, keys), origin=chunks)
+    return Dataset(**common, chunks=chunks, features=features)
 
 
 def _keys(name: str, info: Any) -> tuple[str, str | None, tuple[str, ...]]:

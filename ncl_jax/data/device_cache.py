@@ -8,7 +8,6 @@ dropped. Needs no TensorFlow; to fill it from TFRecords does.
 """
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -21,6 +20,7 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 
 from ncl_jax import parallel
 from ncl_jax.augment import crops
+from ncl_jax.data import memory
 from ncl_jax.errors import UserError
 
 FIELDS = ("source", "id")  # what `fields` may name besides the fixed ones
@@ -231,9 +231,7 @@ def free_bytes(mesh: Mesh) -> int:
     held = device.memory_stats()
     if held and "bytes_limit" in held:
         return held["bytes_limit"] - held.get("bytes_in_use", 0)
-    if device.platform == "cpu" and "SC_AVPHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(mesh.local_devices)
-    return 0
+    return memory.available() // len(mesh.local_devices) if device.platform == "cpu" else 0
 
 
 def place(

@@ -1,10 +1,12 @@
 """The records of the built-in dataset `shapes_textures`, drawn one by one in NumPy."""
 
+import fnmatch
 from typing import Any
 
 from ncl_jax.data.drawing import SHAPES, TEXTURES, draw
 from ncl_jax.errors import UserError
 
+VERSION = "1.3.0"  # another one whenever a picture changes or a split is added
 CLASS_NAMES = tuple(f"{shape}_{texture}" for shape, texture in zip(SHAPES, TEXTURES, strict=True))
 COUNTS = {"train": 4000, "test": 1000, "cue_conflict": 1800, "silhouette": 1000, "texture": 1000}
 
@@ -26,9 +28,13 @@ def example(split: str, index: int, *, size: int = 32, seed: int = 0) -> dict[st
 
 
 def side_of(name: str) -> int:
-    """The side in pixels of `shapes_textures` or `shapes_textures/pxN`, N from 8 to 1024; else a UserError."""
-    config = name.partition(":")[0].partition("/")[2] or "px32"
+    """The side in pixels of `shapes_textures` or `shapes_textures/pxN`, N from 8 to 1024; else a UserError, and for
+    another version than this one."""
+    known, _, version = name.partition(":")
+    config = known.partition("/")[2] or "px32"
     digits = config.removeprefix("px")
     if not (config.startswith("px") and digits.isdigit() and 8 <= int(digits) <= 1024):
         raise UserError(f"dataset {name}: configs are px8 to px1024, e.g. shapes_textures/px64")
+    if version and not fnmatch.fnmatchcase(VERSION, version):  # TFDS takes 1.*.*
+        raise UserError(f"dataset {name}: no such version; it is {VERSION}")
     return int(digits)

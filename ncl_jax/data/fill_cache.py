@@ -18,7 +18,7 @@ from ncl_jax.errors import UserError
 
 log = logging.getLogger(__name__)
 
-TOGETHER = 256  # records decoded at a time
+TOGETHER = 256  # records decoded at a time; so far, at most, is a bad one from the one that takes its place
 EVERY = 10.0  # seconds between two lines of progress
 
 Progress = Callable[[int, int], None]  # images done, of how many
@@ -41,9 +41,9 @@ def fill(
 ) -> Cache:
     """Every image, squeezed to a square of `side` pixels, on the devices; each process reads what its devices hold.
 
-    A record that does not decode is named in the log, and a neighbour takes its place. `progress` is told every ten
-    seconds, by default in the log. Raises UserError for what does not fit, before anything is read; for more bad
-    records than `max_bad_share`; and for damaged files.
+    A record that does not decode is named in the log, and the nearest that does takes its place. `progress` is told
+    every ten seconds, by default in the log. Raises UserError for what does not fit, before anything is read; for more
+    bad records than `max_bad_share`; and for damaged files.
     """
     device_cache.check_fits(dataset.num_examples, side, mesh)
     dataset = dataclasses.replace(dataset, textures=())
@@ -109,19 +109,31 @@ class _Reader:
         return {"image": image, "aspect": aspect, "label": row["label"]}
 
     def _stand_in(self, start: int, arrays: dict[str, np.ndarray], filled: np.ndarray) -> None:
-        """Put the nearest good record of the batch where one does not decode."""
-        good = np.flatnonzero(filled)
-        for row in np.flatnonzero(~filled):
-            self.bad, self.last_bad = self.bad + 1, self._dataset.record_name(start + int(row))
+        """Put the nearest good record where one does not decode: of the whole dataset, so that it is the same one
+        however many devices share the records."""
+        stop, count = start + len(filled), self._dataset.num_examples
+        blocks = {0: (start, arrays, filled)}  # this batch and, where they are needed, the records on either side
+
+        def at(index: int) -> dict[str, np.ndarray] | None:
+            side = (index >= stop) - (index < start)
+            if side not in blocks:
+                bounds = (stop, min(stop + TOGETHER, count)) if side > 0 else (max(0, start - TOGETHER), start)
+                (blocks[side],) = self._read(*bounds)
+            first, columns, good = blocks[side]
+            return {name: column[index - first] for name, column in columns.items()} if good[index - first] else None
+
+        for row in np.flatnonzero(~filled).tolist():
+            self.bad, self.last_bad = self.bad + 1, self._dataset.record_name(start + row)
             log.warning("left out a record that does not decode: %s", self.last_bad)
-            if not len(good):
+            near = (start + row + side * step for step in range(1, TOGETHER + 1) for side in (-1, 1))
+            nearest = next(filter(None, (at(index) for index in near if 0 <= index < count)), None)
+            if nearest is None:
                 raise UserError(
-                    f"dataset {self._dataset.name}[{self._dataset.split}]: of {len(filled)} records none decodes; "
-                    f"one is {self.last_bad}"
+                    f"dataset {self._dataset.name}[{self._dataset.split}]: within {TOGETHER} records of "
+                    f"{self.last_bad} none decodes"
                 )
-            nearest = good[np.argmin(np.abs(good - row))]
-            for value in arrays.values():
-                value[row] = value[nearest]
+            for name, value in nearest.items():
+                arrays[name][row] = value
 
 
 class _Lines:

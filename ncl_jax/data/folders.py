@@ -32,6 +32,14 @@ def split_names(name: str) -> tuple[str, ...]:
     return names
 
 
+def built_split(name: str, spec: str) -> str:
+    """`spec` in what was built of `folder:PATH`: where its folders are the labels, the one split is `train` there."""
+    if any(_levels(_root(name)).values()):
+        return spec
+    parts = (part.strip().partition("[") for part in spec.split("+"))
+    return "+".join("train" + bracket + bounds for _, bracket, bounds in parts)
+
+
 def fields(name: str, spec: str) -> dict[str, Any]:
     """What a `Dataset` holds of the slices `spec` of `folder:PATH`; only the splits that it names are looked into."""
     root = _root(name)

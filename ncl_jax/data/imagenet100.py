@@ -57,20 +57,18 @@ class Imagenet100(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(source, split) for split in ("train", "validation")}
 
     def _generate_examples(self, source: Any, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        import tensorflow as tf
-
         wnids = source.info.features["label"].names
         place = {wnid: label for label, wnid in enumerate(classes())}
         missing = sorted(set(place) - set(wnids))
         if missing:
             raise UserError(f"dataset imagenet100: the prepared {SOURCE} has no class {missing[0]}")
-        new = tf.constant([place.get(wnid, -1) for wnid in wnids], tf.int64)  # by the old label
-
-        def wanted(example: Any) -> Any:
-            return tf.gather(new, example["label"]) >= 0
-
-        examples = source.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()}).filter(wanted)
-        for example in examples.as_numpy_iterator():
-            name = example["file_name"].decode()
-            label = place[wnids[example["label"]]]
-            yield name, {"image": example["image"], "label": label, "file_name": name}
+        options = {"split": split, "decoders": {"image": tfds.decode.SkipDecoding()}}
+        if source.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
+            examples = source.as_data_source(**options)
+        else:
+            examples = source.as_dataset(**options).as_numpy_iterator()
+        for example in examples:
+            wnid = wnids[example["label"]]
+            if wnid in place:
+                name = example["file_name"].decode()
+                yield name, {"image": example["image"], "label": place[wnid], "file_name": name}

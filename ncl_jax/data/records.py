@@ -1,8 +1,8 @@
 """Undecoded records of a dataset as tf.data elements, in order or shuffled, whole or one process's part.
 
 A record is a dict of scalars: `id` (int64, its index in the split), `image` (the encoded bytes), and every integer
-feature as int32, the label under the name "label". Where the dataset has textures, `textures` `[k]` holds the encoded
-image of the same id of each.
+feature as int32, the label under the name "label". Where a dataset of TFRecord files has textures, `textures` `[k]`
+holds the encoded image of the same id of each.
 """
 
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false
@@ -25,33 +25,13 @@ plain = tf.autograph.experimental.do_not_convert
 INTERLEAVED = 16  # files read at a time where a dataset is too large to be shuffled whole
 
 
-def lookup(dataset: Dataset) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """A graph function from an id to its record. Image files are read when asked for; other records are held in RAM."""
-    if not dataset.paths:
-        held = read_all(dataset)
-        return lambda id: {key: tf.gather(column, id) for key, column in held.items()}
-    paths, labels = tf.constant(dataset.paths), tf.constant(dataset.folder_labels)
-    textures = [lookup(texture) for texture in dataset.textures]
-
-    def record(id: tf.Tensor) -> dict[str, tf.Tensor]:
-        found = {"id": id, "image": tf.io.read_file(tf.gather(paths, id)), "label": tf.gather(labels, id)}
-        return found | _stacked([texture(id)["image"] for texture in textures])
-
-    return record
-
-
-def _stacked(textures: list[tf.Tensor]) -> dict[str, tf.Tensor]:
-    return {"textures": tf.stack(textures)} if textures else {}
-
-
-def read_all(dataset: Dataset, low: int = 0, high: int | None = None) -> dict[str, tf.Tensor]:
-    """Records `low` to `high` (all by default) as one tensor per key."""
-    high = dataset.num_examples if high is None else high
+def read_all(dataset: Dataset) -> dict[str, tf.Tensor]:
+    """Every record, as one tensor per key."""
     try:
-        columns = in_order(dataset, low, high).batch(high - low).get_single_element()
+        columns = in_order(dataset, 0, dataset.num_examples).batch(dataset.num_examples).get_single_element()
     except tf.errors.OpError as error:
         raise damaged(dataset, error) from error
-    if len(columns["id"]) != high - low:
+    if len(columns["id"]) != dataset.num_examples:
         raise damaged(dataset)
     return columns
 
@@ -86,7 +66,7 @@ def in_order(dataset: Dataset, low: int, high: int) -> tf.data.Dataset:
     if low == high:
         return in_order(dataset, 0, 1).take(0)
     if dataset.paths:
-        return tf.data.Dataset.range(low, high).map(plain(lookup(dataset)))
+        return tf.data.Dataset.range(low, high).map(plain(_files(dataset)))
     if dataset.reader:
         read = dataset.reader
         numbers = dict.fromkeys(("label", *dataset.extra_keys), tf.TensorSpec((), tf.int32))
@@ -116,7 +96,7 @@ def shuffled(dataset: Dataset, low: int, high: int, seed: tf.Tensor | np.ndarray
 
 def _parts(dataset: Dataset, low: int, high: int) -> list[list[Chunk]]:
     """Records `low` to `high` in pieces that lie in one file: of the dataset and of each of its stored textures."""
-    stored = [dataset.chunks, *(texture.chunks for texture in dataset.textures if not texture.paths)]
+    stored = [dataset.chunks, *(texture.chunks for texture in dataset.textures if texture.chunks)]
     bounds = sorted({low, high, *(c.start for chunks in stored for c in chunks if low < c.start < high)})
     return [[_piece(chunks, *part) for chunks in stored] for part in itertools.pairwise(bounds)]
 
@@ -144,15 +124,38 @@ def _read(paths: tf.Tensor, skips: tf.Tensor, take: tf.Tensor, start: tf.Tensor)
 def parse(dataset: Dataset) -> Callable[[tf.Tensor, tuple[tf.Tensor, ...]], dict[str, tf.Tensor]]:
     """A graph function from an id and what is serialised under it, by the dataset and its stored textures."""
     own = _fields(dataset)
-    textures = [lookup(texture) if texture.paths else _fields(texture) for texture in dataset.textures]
+    textures = [_fields(texture) if texture.chunks else _by_id(texture) for texture in dataset.textures]
 
     def record(id: tf.Tensor, serialised: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
         stored = iter(serialised[1:])
         found = [
-            read(id if texture.paths else next(stored))["image"]
+            read(next(stored) if texture.chunks else id)["image"]
             for texture, read in zip(dataset.textures, textures, strict=True)
         ]
-        return {"id": id, **own(serialised[0]), **_stacked(found)}
+        return {"id": id, **own(serialised[0]), **({"textures": tf.stack(found)} if found else {})}
+
+    return record
+
+
+def _by_id(dataset: Dataset) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """A graph function from an id to the image under it, of what does not lie in TFRecord files."""
+    if dataset.reader is None:
+        return _files(dataset)
+    read = dataset.reader
+
+    def record(id: tf.Tensor) -> dict[str, tf.Tensor]:
+        image = tf.numpy_function(lambda index: read(int(index))["image"], [id], tf.string)
+        return {"image": tf.ensure_shape(image, ())}
+
+    return record
+
+
+def _files(dataset: Dataset) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """A graph function from an id to the record of an image folder."""
+    paths, labels = tf.constant(dataset.paths), tf.constant(dataset.folder_labels)
+
+    def record(id: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"id": id, "image": tf.io.read_file(tf.gather(paths, id)), "label": tf.gather(labels, id)}
 
     return record
 

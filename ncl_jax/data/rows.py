@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from ncl_jax.data import memory
 from ncl_jax.data.datasets import Dataset
 from ncl_jax.errors import UserError
 
@@ -47,10 +48,10 @@ def _lookup(dataset: Dataset) -> Callable[[int], Row]:
 
 
 def _need_room(dataset: Dataset) -> None:
-    """UserError where the records are more than half of the machine's memory."""
+    """UserError where the records are more than half of the machine's memory, if that is known."""
     size = sum(os.path.getsize(path) for path in {chunk.path for chunk in dataset.chunks} if os.path.exists(path))
-    room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    if size > room:
+    room = memory.total() // 2
+    if room and size > room:
         raise UserError(
             f"dataset {dataset.name}[{dataset.split}]: its {size / 2**30:.1f} GiB would be held in memory, of which "
             f"half is {room / 2**30:.1f} GiB; lower config.data.shuffle_buffer or, where these are the textures of an "

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from ncl_jax.data.drawn_records import CLASS_NAMES, COUNTS, SHAPES, TEXTURES, cues, draw, example, side_of
+from ncl_jax.data.drawn_records import CLASS_NAMES, COUNTS, SHAPES, TEXTURES, VERSION, cues, draw, example, side_of
 
 __all__ = ["COUNTS", "SHAPES", "TEXTURES", "ShapesTextures", "config", "cues", "draw", "example"]
 
@@ -27,7 +27,7 @@ def config(name: str) -> tfds.core.BuilderConfig:
 class ShapesTextures(tfds.core.GeneratorBasedBuilder):
     """TFDS builder; `tfds.load("shapes_textures")` finds it once this module is imported."""
 
-    VERSION = tfds.core.Version("1.3.0")  # another one whenever a picture changes or a split is added
+    VERSION = tfds.core.Version(VERSION)
     BUILDER_CONFIGS = [config("px32"), config("px64"), config("px224")]  # noqa: RUF012
 
     def _info(self) -> tfds.core.DatasetInfo:

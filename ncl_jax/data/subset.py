@@ -25,7 +25,8 @@ def pick(dataset: Dataset, ids: Int[np.ndarray, " k"]) -> Dataset:
         def reader(index: int) -> dict[str, Any]:
             return read(int(ids[index])) | {"id": index}
 
-        return dataclasses.replace(dataset, split=split, num_examples=len(ids), reader=reader)
+        origin = _pieces(dataset.origin, ids)
+        return dataclasses.replace(dataset, split=split, num_examples=len(ids), reader=reader, origin=origin)
     if dataset.paths:
         assert dataset.folder_labels is not None
         paths = tuple(dataset.paths[i] for i in ids)
@@ -33,17 +34,21 @@ def pick(dataset: Dataset, ids: Int[np.ndarray, " k"]) -> Dataset:
             dataset, split=split, num_examples=len(ids), paths=paths, folder_labels=dataset.folder_labels[ids]
         )
     check(dataset)
-    starts = np.array([chunk.start for chunk in dataset.chunks])
+    return dataclasses.replace(dataset, split=split, num_examples=len(ids), chunks=_pieces(dataset.chunks, ids))
+
+
+def _pieces(of: tuple[Chunk, ...], ids: np.ndarray) -> tuple[Chunk, ...]:
+    starts = np.array([chunk.start for chunk in of])
     chunks: list[Chunk] = []
     for number, index in enumerate(ids.tolist()):
-        source = dataset.chunks[int(np.searchsorted(starts, index, side="right")) - 1]
+        source = of[int(np.searchsorted(starts, index, side="right")) - 1]
         place = index - source.start + source.skip
         last = chunks[-1] if chunks else None
         if last and last.path == source.path and last.skip + last.take == place:
             chunks[-1] = dataclasses.replace(last, take=last.take + 1)
         else:
             chunks.append(Chunk(source.path, place, 1, number))
-    return dataclasses.replace(dataset, split=split, num_examples=len(ids), chunks=tuple(chunks))
+    return tuple(chunks)
 
 
 def check(dataset: Dataset) -> None:

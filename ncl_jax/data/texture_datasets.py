@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ncl_jax.data import rows
-from ncl_jax.data.datasets import Dataset, open_dataset
-from ncl_jax.errors import UserError
+from ncl_jax.data import folders, rows
+from ncl_jax.data.datasets import MADE_BY_COMMAND, Dataset, open_dataset
+from ncl_jax.errors import Missing, UserError
 
 IMAGENET = ("imagenet2012", "imagenet100")  # whose texture versions are configs of `imagenet_texture`
 COMPARED = 64  # records whose labels are compared when two datasets are paired
@@ -35,20 +35,22 @@ def pair(dataset: Dataset, names: Sequence[str] = (), *, count: int = 1, data_di
     """`dataset` with `textures`: the same split of each of `names`.
 
     Without names they are the `count` versions of this dataset that `ncl-jax textures` makes with the seeds 0, 1, ...
-    Raises UserError where one is missing, has another number of records, or other labels.
+    Raises UserError where one is missing, has another number of records, or other labels, and as `open_dataset`.
     """
     defaults = {texture_name(dataset.name, seed=seed): seed for seed in range(count)}
+    built = folders.built_split(dataset.name, dataset.split) if dataset.name.startswith("folder:") else dataset.split
     textures = []
     for name in names or defaults:
+        split = built if name.partition("/")[0] in MADE_BY_COMMAND else dataset.split
         try:
-            texture = open_dataset(name, dataset.split, data_dir=data_dir)
-        except UserError as error:
+            texture = open_dataset(name, split, data_dir=data_dir)
+        except Missing as error:
             if name not in defaults:
                 raise
             flags = [f"--dataset={dataset.name}"]
             flags += [f"--data_dir={data_dir}"] * bool(data_dir) + [f"--seed={defaults[name]}"] * bool(defaults[name])
             raise UserError(
-                f"texture dataset {name}[{dataset.split}]: not there; make it with: ncl-jax textures {' '.join(flags)} "
+                f"texture dataset {name}[{split}]: not there; make it with: ncl-jax textures {' '.join(flags)} "
                 "(or name another in config.negatives.texture_dataset.names)"
             ) from error
         _check_pair(dataset, texture)

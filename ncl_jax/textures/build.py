@@ -104,6 +104,7 @@ def plan(
     Without `size` it is the images' own side where all are squares of one below 224 px, else 224; exemplars are in
     proportion to 96 px at 224.
     """
+    data_dir = os.path.expanduser(data_dir) if data_dir else None
     known = datasets.split_names(source, data_dir=data_dir)
     for split in splits:
         if split not in known:

@@ -14,6 +14,14 @@ def data_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def array_dir(tmp_path_factory):
+    """A TFDS folder with `jpegs` as array_record."""
+    folder = tmp_path_factory.mktemp("array")
+    Jpegs(data_dir=str(folder), file_format="array_record").download_and_prepare()
+    return folder
+
+
+@pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     """An image folder: train with 3 and val with 1 image of each of cat and dog."""
     root = tmp_path_factory.mktemp("folder")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from builders import Imagenet2012, Unlabelled, encoded, picture
 
-from ncl_jax.data import folders, imagenet100, prepared, rows, shapes_textures
+from ncl_jax.data import columns, datasets, folders, imagenet100, memory, prepared, rows, shapes_textures
 from ncl_jax.data.datasets import open_dataset, split_names
 from ncl_jax.errors import UserError
 
@@ -58,6 +58,29 @@ def test_folder_without_splits_opens_under_any_name(tmp_path):
     assert f"{tmp_path}/cat has no folder per label" in refusal(name, "cat[:50%]")
 
 
+def test_images_that_are_in_both_parts_are_refused(data_dir, array_dir, tmp_path, monkeypatch):
+    name = flat(tmp_path)
+    monkeypatch.setattr(datasets, "has_tensorflow", lambda: False)  # drawn, not built
+    drawn = [open_dataset("shapes_textures/px8", split) for split in ("train[:20]", "train[10:15]+test[:5]")]
+    monkeypatch.undo()
+
+    def parts(name, *splits, **options):
+        return [open_dataset(name, split, **options) for split in splits]
+
+    for shared, of, (train, test) in (
+        (8, 10, parts(name, "train[:80%]", "test")),
+        (10, 10, parts(name, "train", "test")),
+        (5, 20, parts("jpegs", "bad+train[:35]", "train[10:15]+train[35:50]", data_dir=data_dir)),
+        (5, 20, parts("jpegs", "bad+train[:35]", "train[10:15]+train[35:50]", data_dir=array_dir)),
+        (5, 10, drawn),
+    ):
+        with pytest.raises(UserError, match=f": {shared} of the {of} images of .* are in .* too; name parts"):
+            datasets.need_other_images(train, test)
+    datasets.need_other_images(*parts(name, "train[:80%]", "test[80%:]"))
+    for folder in (data_dir, array_dir):
+        datasets.need_other_images(*parts("jpegs", "bad+train[:35]", "train[35:]", data_dir=folder))
+
+
 def test_folder_has_the_files_of_tfds_in_its_order_and_leaves_other_splits_alone(folder, monkeypatch):
     import tensorflow_datasets as tfds
 
@@ -75,7 +98,7 @@ def test_folder_has_the_files_of_tfds_in_its_order_and_leaves_other_splits_alone
     assert f"{folder}/train/cat" not in listed
 
 
-def test_refusals(data_dir, folder, tmp_path):
+def test_refusals(data_dir, folder, tmp_path, monkeypatch):
     assert "unknown; did you mean" in refusal("shapes_texture", "train", data_dir=data_dir)
     assert "shapes_textures" in refusal("shapes_texture", "train", data_dir=data_dir)
     assert "cifar10" in refusal("cifar11", "train", data_dir=data_dir)
@@ -89,6 +112,10 @@ def test_refusals(data_dir, folder, tmp_path):
     assert "px8 to px1024" in refusal("shapes_textures/32", "train", data_dir=data_dir)
     assert "3.0.0" in refusal("shapes_textures:3.0.0", "train", data_dir=data_dir)
     assert "has no configs" in refusal("imagenet100/small", "train", data_dir=data_dir)
+    monkeypatch.setattr(datasets, "has_tensorflow", lambda: False)
+    assert "tfds build jpegs --file_format=array_record" in refusal("jpegs", "train", data_dir=data_dir)
+    assert "3.0.0: no such version; it is 1.3.0" in refusal("shapes_textures:3.0.0", "train")
+    assert open_dataset("shapes_textures/px8:1.*.*", "train").num_examples == 4000
 
 
 def test_what_is_beside_the_labels_is_no_class(tmp_path):
@@ -103,12 +130,13 @@ def test_what_is_beside_the_labels_is_no_class(tmp_path):
 
 
 def test_what_does_not_fit_the_memory_is_not_held(data_dir, monkeypatch):
-    known = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2}
-    monkeypatch.setattr(os, "sysconf", known.get)
+    monkeypatch.setattr(memory, "total", lambda: 8192)
     with pytest.raises(
         UserError, match=r"jpegs\[train\]: its 0.0 GiB would be held in memory, of which half is 0.0 GiB"
     ):
         rows.lookup(open_dataset("jpegs", "train", data_dir=data_dir))
+    monkeypatch.setattr(memory, "total", lambda: 0)  # unknown
+    rows.lookup(open_dataset("jpegs", "train", data_dir=data_dir))
 
 
 def test_missing_file_is_named(tmp_path):
@@ -136,7 +164,10 @@ def test_shapes_textures_is_built_on_first_use(tmp_path, monkeypatch, caplog):
     assert (data.num_examples, data.num_classes, data.extra_keys) == (90, 10, ("shape", "texture"))
     assert data.names["texture"] == shapes_textures.TEXTURES
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*tfrecord*")}
-    open_dataset("shapes_textures/px16", "train", data_dir=tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    monkeypatch.chdir(tmp_path)
+    open_dataset("shapes_textures/px16", "train", data_dir=f"~/{tmp_path.name}")
+    assert split_names("shapes_textures/px16", data_dir=f"~/{tmp_path.name}") == ("train", "test", "cue_conflict")
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*tfrecord*")}
 
 
@@ -179,21 +210,34 @@ def test_a_killed_build_is_repaired(tmp_path, monkeypatch):
     assert not list(tmp_path.rglob("incomplete*"))
 
 
-def test_imagenet100_copies_bytes_and_renumbers(tmp_path):
+@pytest.mark.parametrize("stored", ["tfrecord", "array_record"])
+def test_imagenet100_copies_bytes_and_renumbers(tmp_path, stored, monkeypatch):
     import tensorflow_datasets as tfds
 
     data_dir = tmp_path
-    prepared.prepare(lambda: Imagenet2012(data_dir=str(data_dir)))
+    prepared.prepare(lambda: Imagenet2012(data_dir=str(data_dir), file_format=stored))
     data = open_dataset("imagenet100", "validation", data_dir=data_dir)
     assert (data.num_examples, data.num_classes) == (200, 100)
     assert list(data.class_names) == sorted(data.class_names) == imagenet100.classes()
     skip = {"image": tfds.decode.SkipDecoding()}
-    source = Imagenet2012(data_dir=str(data_dir)).as_dataset(split="validation", decoders=skip)
-    original = {e["file_name"]: e["image"] for e in source.as_numpy_iterator()}
+    source = Imagenet2012(data_dir=str(data_dir))
+    if stored == "tfrecord":
+        examples = source.as_dataset("validation", decoders=skip).as_numpy_iterator()
+    else:
+        examples = source.as_data_source("validation", decoders=skip)
+    original = {e["file_name"]: e["image"] for e in examples}
     built = tfds.builder("imagenet100", data_dir=str(data_dir)).as_dataset(split="validation", decoders=skip)
     for example in built.as_numpy_iterator():
         assert example["image"] == original[example["file_name"]]
         assert example["file_name"].decode().startswith(data.class_names[example["label"]])
+    monkeypatch.setattr(datasets, "has_tensorflow", lambda: False)
+    build = "from ncl_jax.data.imagenet100 import Imagenet100; Imagenet100(file_format='array_record').download_and"
+    assert f"prepare it elsewhere, in Python, with: {build}" in refusal("imagenet100", "train", data_dir=tmp_path)
+
+
+def test_columns_are_not_read_from_array_record(array_dir):
+    with pytest.raises(UserError, match="stored as array_record; its feature file_name is read from tfrecord only"):
+        columns.read(open_dataset("jpegs", "train", data_dir=array_dir), "file_name")
 
 
 def test_imagenet100_says_what_it_is_made_from(tmp_path):

@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
-from builders import picture
+from builders import encoded, picture
 from PIL import Image
 
 from ncl_jax import parallel
@@ -66,6 +68,27 @@ def test_a_neighbour_stands_in_for_a_bad_record(data_dir, caplog):
         fill_cache.fill(dataset, side=24, mesh=meshed(1))
     with pytest.raises(UserError, match="none decodes"):
         fill_cache.fill(open_dataset("jpegs", "rotten", data_dir=data_dir), side=24, mesh=meshed(1))
+
+
+def test_who_stands_in_depends_neither_on_the_devices_nor_on_what_is_read_together(data_dir, tmp_path, monkeypatch):
+    """Records 8 and 40 begin the part of a device; 7 and 8, the first and the last stand alone in their batch."""
+    bad, name = {0, 7, 8, 40, 41, 59}, "train/thing"
+    (tmp_path / name).mkdir(parents=True)
+    for index in range(60):
+        (tmp_path / name / f"{index:02}.png").write_bytes(encoded(picture(index, 24, 24), "PNG"))
+    folder = open_dataset(f"folder:{tmp_path}", "train")
+    for index in bad:
+        Path(folder.paths[index]).write_bytes(b"no image")
+    images = {}
+    for devices, together in ((1, 256), (8, 256), (8, 1)):
+        monkeypatch.setattr(fill_cache, "TOGETHER", together)
+        for dataset in (folder, open_dataset("jpegs", "bad", data_dir=data_dir)):
+            cache = fill_cache.fill(dataset, side=24, mesh=meshed(devices), max_bad_share=0.1)
+            first = images.setdefault(dataset.name, np.asarray(cache.images)[:60])
+            np.testing.assert_array_equal(np.asarray(cache.images)[:60], first)
+    first = images[folder.name]
+    for index, other in {0: 1, 7: 6, 8: 9, 40: 39, 41: 42, 59: 58}.items():
+        np.testing.assert_array_equal(first[index], first[other])
 
 
 def test_too_large_is_refused_before_anything_is_read(data_dir, monkeypatch):

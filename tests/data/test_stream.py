@@ -224,7 +224,7 @@ def test_a_file_that_vanishes_is_skipped(folder, tmp_path):
 
 
 def test_one_view_for_a_probe_and_no_labels(data_dir):
-    """Small images of one size are cropped a batch at a time; a position in them holds as well."""
+    """Small images of one size are decoded once; a position in them holds as well."""
     dataset = open_dataset("unlabelled", "train", data_dir=data_dir)
     stream = make(dataset, batch=2, views=1, image_size=16, crop_scale=(0.08, 1.0), fields=())
     first = take(stream, 5)

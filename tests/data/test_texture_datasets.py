@@ -2,12 +2,13 @@
 
 import dataclasses
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from builders import encoded, picture
+from builders import Jpegs, encoded, picture
 
 from ncl_jax.data.datasets import Chunk, open_dataset
 from ncl_jax.data.stream import CropStream
@@ -39,14 +40,15 @@ def resharded(dataset, folder, sizes):
 
 
 @pytest.mark.parametrize("buffer", [100, 16])
-def test_textures_come_with_their_image(data_dir, tmp_path, buffer):
-    """The images are their own textures, once in other files; some do not decode."""
+def test_textures_come_with_their_image(data_dir, array_dir, tmp_path, buffer):
+    """The images are their own textures, once in other files, once in a file of another kind; some do not decode."""
     dataset = open_dataset("jpegs", "bad", data_dir=data_dir)
-    dataset = dataclasses.replace(dataset, textures=(resharded(dataset, tmp_path, (25, 5, 30)), dataset))
+    textures = (resharded(dataset, tmp_path, (25, 5, 30)), open_dataset("jpegs", "bad", data_dir=array_dir), dataset)
+    dataset = dataclasses.replace(dataset, textures=textures)
     stream, batches = take(dataset, 10, shuffle_buffer=buffer, max_bad_share=1.0)
     for batch in batches:
-        assert batch["texture"].shape == (8, 2, 24, 24, 3)
-        for number in range(2):
+        assert batch["texture"].shape == (8, 3, 24, 24, 3)
+        for number in range(3):
             np.testing.assert_array_equal(batch["texture"][:, number], batch["source"])
     assert stream.skips > 0
     _, resumed = take(dataset, 1, shuffle_buffer=buffer, max_bad_share=1.0, position={"epoch": 1, "offset": 16})
@@ -72,6 +74,22 @@ def test_small_images_and_a_folder_of_textures(data_dir, tmp_path):
     np.testing.assert_allclose(means, expected, atol=2)
 
 
+@pytest.mark.parametrize("buffer", [100, 16])
+def test_a_damaged_texture_is_named_and_not_its_image(data_dir, array_dir, folder, tmp_path, buffer):
+    dataset = open_dataset("jpegs", "train", data_dir=data_dir)
+    textures = [dataset, open_dataset("jpegs", "bad", data_dir=array_dir)]
+    stream, _ = take(
+        dataclasses.replace(dataset, textures=tuple(textures)), 14, shuffle_buffer=buffer, max_bad_share=1.0
+    )
+    assert sorted(stream.skipped) == ["jpegs[bad]#20", "jpegs[bad]#7"]
+    shutil.copytree(folder, tmp_path / "copy")
+    gone = open_dataset(f"folder:{tmp_path}/copy", "train")
+    Path(gone.paths[4]).unlink()
+    dataset = dataclasses.replace(open_dataset(f"folder:{folder}", "train"), textures=(gone,))
+    stream, _ = take(dataset, 1, batch=6)
+    assert stream.skipped == [gone.paths[4]]
+
+
 def test_nothing_is_read_or_sent_that_is_not_asked_for(data_dir):
     dataset = open_dataset("jpegs", "train", data_dir=data_dir)
     dataset = dataclasses.replace(dataset, textures=(dataset,))
@@ -87,12 +105,17 @@ def test_names():
     assert texture_name("imagenet100") == "imagenet_texture/imagenet100"
 
 
-def test_refusals(data_dir, folder):
+def test_refusals(data_dir, folder, tmp_path):
     dataset = open_dataset("jpegs", "train", data_dir=data_dir)
     with pytest.raises(
         UserError, match=r"textures/jpegs\[train\]: not there; make it with: ncl-jax textures --dataset=jp"
     ):
         pair(dataset, data_dir=str(data_dir))
+    (tmp_path / "textures").mkdir()
+    Jpegs(data_dir=str(tmp_path)).download_and_prepare()
+    shutil.move(tmp_path / "jpegs", tmp_path / "textures" / "jpegs")
+    with pytest.raises(UserError, match="dataset textures/jpegs: no split 'test'; it has train, bad, rotten"):
+        pair(dataclasses.replace(dataset, split="test"), data_dir=str(tmp_path))  # there, and not to be made
     with pytest.raises(UserError, match=r"textures/jpegs-seed1.*--seed=1 "):
         pair(dataset, ["textures/jpegs-seed1"], count=2, data_dir=str(data_dir))
     with pytest.raises(UserError, match=r"folder.*is none of jpegs\[train\]: it has 6 records, not 60"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import Jpegs, picture
+from builders import picture
 from PIL import Image
 
 from ncl_jax.data.datasets import open_dataset
@@ -34,10 +34,9 @@ def without(code, **values):
     subprocess.run([sys.executable, "-c", head + code], cwd=TESTS, check=True, capture_output=True, text=True)
 
 
-def test_array_record_gives_the_bytes_of_tfrecord(data_dir, tmp_path):
-    Jpegs(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
+def test_array_record_gives_the_bytes_of_tfrecord(data_dir, array_dir, tmp_path):
     output, split = tmp_path / "read.npz", "train[:50%]+bad[10:30]"
-    without(READ, FOLDER=str(tmp_path), SPLIT=split, OUTPUT=str(output))
+    without(READ, FOLDER=str(array_dir), SPLIT=split, OUTPUT=str(output))
     dataset = open_dataset("jpegs", split, data_dir=data_dir)
     batch = next(CropStream(dataset, batch=8, image_size=24, seed=1, max_bad_share=1.0, fields=("id",)))
     (whole,) = eval_batches(dataset, batch=80, size=24, resize=24, process=(0, 1))

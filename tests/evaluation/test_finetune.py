@@ -50,11 +50,12 @@ def test_a_share_of_prepared_records(drawn):
 
 def test_a_share_of_records_that_are_read_by_their_index(make_subject, drawn, tmp_path):
     Jpegs(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
-    data = {"name": "jpegs", "train_split": "train", "test_split": "train[:20]", "data_dir": str(tmp_path)}
+    data = {"name": "jpegs", "train_split": "train", "test_split": "bad[8:20]", "data_dir": str(tmp_path)}
     subject = make_subject({"half": {"kind": "finetune", "share": 0.5, "epochs": 1, "batch": 16}}, data=data)
     whole = datasets.open_dataset("jpegs", "train", data_dir=tmp_path)
     part = subset.pick(whole, np.array([3, 10, 11]))
     assert [part.reader(i) for i in range(3)] == [whole.reader(k) | {"id": i} for i, k in enumerate((3, 10, 11))]
+    assert [(c.skip, c.take, c.start) for c in part.origin] == [(3, 1, 0), (10, 2, 1)]
     there, missing = protocol.check(subject)
     assert not missing
     found, failed = sets.run(subject, there)

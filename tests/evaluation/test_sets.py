@@ -233,7 +233,7 @@ def test_a_missing_set_is_named_and_the_others_run(make_subject, drawn):
         ({"kind": "cue_conflict"}, "no split 'cue_conflict'; it has"),
         ({"kind": "categories"}, "needs dataset"),
         ({"kind": "transfer"}, "needs dataset"),
-        ({"kind": "transfer", "dataset": "folder:{drawn}/categories"}, "are the same images"),
+        ({"kind": "transfer", "dataset": "folder:{drawn}/categories"}, "12 of the 12 images of test are in train too"),
         ({"kind": "stylized", "styles": "folder:{drawn}/none"}, "no such folder"),
         ({"kind": "stylized", "adain_vgg": "x.pth"}, "give both or none"),
         ({"kind": "real"}, "not prepared"),
@@ -267,7 +267,7 @@ def test_corrupt_images_cost_their_set_alone(make_subject, tmp_path):
 def test_a_probe_of_one_class_and_the_same_images_twice_are_one_line(make_subject, drawn):
     with pytest.raises(UserError, match="takes at least two classes"):
         _ = make_subject({}, data={"name": f"folder:{drawn}/one"}).probe
-    with pytest.raises(UserError, match="train and test are the same images"):
+    with pytest.raises(UserError, match="images of test are in train too"):
         protocol.check(make_subject({}, data={"name": f"folder:{drawn}/categories"}))
 
 

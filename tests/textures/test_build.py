@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from builders import Imagenet2012, Jpegs, encoded, picture
 
-from ncl_jax.data import datasets, prepared, stream
+from ncl_jax.data import columns, datasets, prepared, stream, texture_datasets
 from ncl_jax.errors import UserError
 from ncl_jax.textures import build, build_examples, build_sample
 
@@ -81,6 +81,21 @@ def test_what_does_not_decode_is_named(tmp_path, capsys, monkeypatch):
     build.build(*build.plan(source, splits=("train",), quality="draft", size=32, data_dir=str(tmp_path / "tfds")))
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "will not either" in line]
     assert line.endswith((f"either: {folder / '0.jpg'} and 1 more", f"either: {folder / '2.jpg'} and 1 more"))
+
+
+def test_slices_of_a_folder_without_splits_find_their_textures(tmp_path):
+    for label in ("a", "b"):
+        (tmp_path / "flat" / label).mkdir(parents=True)
+        for index in range(5):
+            (tmp_path / "flat" / label / f"{index}.jpg").write_bytes(encoded(picture(index, 32, 32)))
+    source, data_dir = f"folder:{tmp_path / 'flat'}", str(tmp_path / "tfds")
+    recipe, splits = build.plan(source, quality="draft", size=32, data_dir=data_dir)
+    build.build(recipe, splits)
+    for split in ("train[:80%]", "test[80%:]", "any[:2]+any[4:5]", "all"):
+        dataset = datasets.open_dataset(source, split)
+        (made,) = texture_datasets.pair(dataset, [recipe.name], data_dir=data_dir).textures
+        ids = [datasets.open_dataset(source, "train").paths.index(path) for path in dataset.paths]
+        assert columns.read(made, "id") == ids
 
 
 def test_a_killed_build_goes_on_to_the_same_files(data_dir, built, tmp_path):
@@ -310,6 +325,12 @@ def test_a_sample_of_nothing_is_none(data_dir, tmp_path):
 def test_refusals(data_dir, changes, message):
     with pytest.raises(UserError, match=message):
         plan(data_dir, **changes)
+
+
+def test_the_home_folder_is_understood(data_dir, monkeypatch):
+    monkeypatch.setenv("HOME", str(data_dir.parent))
+    recipe, _ = plan(f"~/{data_dir.name}")
+    assert recipe.data_dir == str(data_dir)
 
 
 def test_sides(data_dir, monkeypatch):
