@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ncl_jax.data import array_records, folders, splits
-from ncl_jax.data.prepared import first_line, has_tensorflow, import_tfds, prepare
+from ncl_jax.data.prepared import command, first_line, has_tensorflow, import_tfds, prepare
 from ncl_jax.errors import Missing, UserError
 
 # Built on first use from nothing but code or data that is prepared already: name -> module of its TFDS builder.
@@ -213,7 +213,8 @@ def _builder(name: str, data_dir: str | os.PathLike | None) -> Any:
         root = getattr(builder, "_data_dir_root", None) or data_dir or "the default data_dir"
         manual = os.path.join(os.fspath(root), "downloads", "manual")
         first = f"put the files that TFDS's page of {base} names in {manual}, then " if _is_manual(builder) else ""
-        raise UserError(f"dataset {name}: not prepared in {root}; {first}run: tfds build {name} --data_dir={root}")
+        run = command(name, data_dir=os.fspath(root))
+        raise UserError(f"dataset {name}: not prepared in {root}; {first}run: {run}")
     return builder
 
 
@@ -223,8 +224,8 @@ def _as_array_record(name: str) -> str:
     if base in MADE_BY_COMMAND:
         return ""
     if base not in BUILDERS:
-        return f"prepare it elsewhere with: tfds build {name} --file_format=array_record, or "
-    module, builder = BUILDERS[base]  # which TFDS's command does not know
+        return f"prepare it elsewhere with: {command(name, file_format='array_record')}, or "
+    module, builder = BUILDERS[base]  # which TFDS does not know
     build = f"from {module} import {builder}; {builder}(file_format='array_record').download_and_prepare()"
     return f"prepare it elsewhere, in Python, with: {build}, or "
 

@@ -5,12 +5,14 @@ sorted list of WordNet ids, as torchvision's ImageFolder numbers the folders of 
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 
 import tensorflow_datasets as tfds
 
+from ncl_jax.data import prepared
 from ncl_jax.errors import UserError
 
 SHA256 = "5ee5db69d488bb799a286d8e181801c3d02798776c1ce9203e5450f64e086e07"  # of imagenet100.txt
@@ -52,7 +54,7 @@ class Imagenet100(tfds.core.GeneratorBasedBuilder):
             raise UserError(
                 f"dataset imagenet100: is made from {SOURCE}, which is not prepared in {root}; put "
                 f"ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar in {root}/downloads/manual, "
-                f"then run: tfds build {SOURCE} --data_dir={root}"
+                f"then run: {prepared.command(SOURCE, data_dir=os.fspath(root))}"
             )
         return {split: self._generate_examples(source, split) for split in ("train", "validation")}
 

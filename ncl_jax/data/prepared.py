@@ -67,6 +67,13 @@ def _build(builder: Any, target: Path) -> None:
     log.info("built dataset %s: %d images in %.0f s", builder.name, count, time.perf_counter() - start)
 
 
+def command(name: str, **options: str) -> str:
+    """The shell's line that prepares a dataset of TFDS. Its own `tfds build` starts only where Apache Beam and
+    mlcroissant are installed, which no dataset here needs."""
+    arguments = ", ".join([repr(name), *(f"{key}={value!r}" for key, value in options.items())])
+    return f'python -c "import tensorflow_datasets as tfds; tfds.builder({arguments}).download_and_prepare()"'
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

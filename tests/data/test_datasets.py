@@ -104,7 +104,9 @@ def test_refusals(data_dir, folder, tmp_path, monkeypatch):
     assert "cifar10" in refusal("cifar11", "train", data_dir=data_dir)
     assert "no split 'test'; it has train, bad, rotten" in refusal("jpegs", "test", data_dir=data_dir)
     assert "is empty" in refusal("jpegs", "train[:0]", data_dir=data_dir)
-    assert f"run: tfds build cifar10 --data_dir={data_dir}" in refusal("cifar10", "train", data_dir=data_dir)
+    build = f"tfds.builder('cifar10', data_dir='{data_dir}').download_and_prepare()"
+    line = f'run: python -c "import tensorflow_datasets as tfds; {build}"'
+    assert line in refusal("cifar10", "train", data_dir=data_dir)
     assert "downloads/manual" in refusal("imagenet2012_real", "validation", data_dir=data_dir)
     assert "no such folder" in refusal(f"folder:{tmp_path}/none", "train")
     assert "no images found" in refusal(f"folder:{tmp_path}", "train")
@@ -113,7 +115,8 @@ def test_refusals(data_dir, folder, tmp_path, monkeypatch):
     assert "3.0.0" in refusal("shapes_textures:3.0.0", "train", data_dir=data_dir)
     assert "has no configs" in refusal("imagenet100/small", "train", data_dir=data_dir)
     monkeypatch.setattr(datasets, "has_tensorflow", lambda: False)
-    assert "tfds build jpegs --file_format=array_record" in refusal("jpegs", "train", data_dir=data_dir)
+    build = "tfds.builder('jpegs', file_format='array_record').download_and_prepare()"
+    assert build in refusal("jpegs", "train", data_dir=data_dir)
     assert "3.0.0: no such version; it is 1.3.0" in refusal("shapes_textures:3.0.0", "train")
     assert open_dataset("shapes_textures/px8:1.*.*", "train").num_examples == 4000
 
@@ -243,7 +246,7 @@ def test_columns_are_not_read_from_array_record(array_dir):
 def test_imagenet100_says_what_it_is_made_from(tmp_path):
     message = refusal("imagenet100", "train", data_dir=tmp_path)
     assert "ILSVRC2012_img_train.tar" in message
-    assert f"tfds build imagenet2012 --data_dir={tmp_path}" in message
+    assert f"tfds.builder('imagenet2012', data_dir='{tmp_path}').download_and_prepare()" in message
 
 
 def test_imagenet100_list_is_the_published_one(shared_data):
