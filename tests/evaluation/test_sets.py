@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
+from unittest import mock
 
+import jax
 import numpy as np
 import pytest
 from builders import Jpegs
@@ -194,6 +196,24 @@ def test_what_fails_in_the_middle_costs_its_set_alone(make_subject, drawn, monke
     assert set(results["sets"]) == {"few_shot"}
     assert results["skipped"] == {"edges": "ZeroDivisionError: division by zero"}
     assert "Traceback" in caplog.text
+
+
+def test_no_process_leaves_out_a_set_that_the_others_wait_in(make_subject, drawn, tmp_path, monkeypatch):
+    """Records that do not read may be one process's alone; whatever else is wrong, all of them see."""
+    prepared.prepare(lambda: Jpegs(data_dir=str(tmp_path)))
+    file = next(tmp_path.rglob("jpegs-train.tfrecord*"))
+    file.write_bytes(file.read_bytes()[:5000])
+    subject = make_subject({"edges": {}}, data={"data_dir": str(tmp_path)})
+    chosen = subject.config.evaluation.sets
+    damaged = pytest.raises(UserError, subject.features, subject.open("jpegs", "train")).value
+    assert "is damaged" in str(damaged)
+    monkeypatch.setattr(sets.edges, "run", mock.Mock(side_effect=damaged))
+    assert sets.run(subject, chosen) == ({}, {"edges": str(damaged)})
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(UserError, match="is damaged"):
+        sets.run(subject, chosen)
+    monkeypatch.setattr(sets.edges, "run", mock.Mock(side_effect=UserError("no class in common")))
+    assert sets.run(subject, chosen) == ({}, {"edges": "no class in common"})
 
 
 def test_images_without_labels_are_one_line_before_any_compute(make_subject, drawn, monkeypatch):
