@@ -67,8 +67,8 @@ def read_config(
 ) -> config_lib.Config:
     """The config of an earlier run, with overrides.
 
-    `evaluate_as`: a config file of what to measure it on instead, and how: what it leaves open is as by default, so that
-    one file is one protocol for all runs. Negatives that its images have no room for are left out.
+    `evaluate_as`: a config file of what to measure it on instead, and how. What it leaves open is as by default, so
+    that one file is one protocol for all runs; negatives that its images have no room for are left out.
     """
     file = Path(path).expanduser() / "config.json"
     if not file.is_file():

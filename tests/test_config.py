@@ -155,9 +155,9 @@ def test_an_evaluation_by_another_file_is_that_files_alone(tmp_path, caplog):
     assert [list(each.negatives) for each in read] == [["patch"], ["quilt"]]
     assert "left out: the negatives patch: config.negatives.patch.patch_size = (16, 72)" in caplog.text
     assert workdir.read_config(tmp_path, {"evaluation.knn_k": 3}, evaluate_as=file).evaluation.knn_k == 3
-    with pytest.raises(UserError, match="eval_model.py: sets model, which the run has"):
-        (tmp_path / "eval_model.py").write_text("def get_config(variant): return {'model': {}}")
-        workdir.read_config(tmp_path, evaluate_as=str(tmp_path / "eval_model.py"))
+    (tmp_path / "other.py").write_text("def get_config(variant): return {'model': {}}")
+    with pytest.raises(UserError, match=r"other\.py: sets model, which the run has"):
+        workdir.read_config(tmp_path, evaluate_as=str(tmp_path / "other.py"))
 
 
 def test_difference_names_what_changed():

@@ -139,6 +139,15 @@ class Subject:
         return self.open(split=self.config.evaluation.train_split or self.config.data.train_split)
 
     @functools.cached_property
+    def unlabelled(self) -> str:
+        """Why there is neither kNN nor probe, where that is known without reading the images; else empty."""
+        dataset = self.train_set
+        labels = dataset.folder_labels
+        if self.num_classes > 1 and (labels is None or len(np.unique(labels)) > 1):
+            return ""
+        return f"all images of {dataset.name}[{dataset.split}] have the same label, and it takes two classes or more"
+
+    @functools.cached_property
     def num_classes(self) -> int:
         return self.train_set.num_classes or 0
 

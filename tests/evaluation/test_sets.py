@@ -1,6 +1,8 @@
 """Every kind of test set on a tiny encoder: what it counts, that nothing else counts, and what it refuses."""
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 from unittest import mock
 
@@ -11,7 +13,7 @@ from builders import Jpegs
 from builders_imagenet import GeirhosConflictStimuli, Imagenet2012Real, real_labels
 
 from ncl_jax import config, parallel
-from ncl_jax.data import prepared, rows
+from ncl_jax.data import datasets, prepared, rows
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import protocol, report, sets
 
@@ -200,15 +202,16 @@ def test_what_fails_in_the_middle_costs_its_set_alone(make_subject, drawn, monke
 
 def test_no_process_leaves_out_a_set_that_the_others_wait_in(make_subject, drawn, tmp_path, monkeypatch):
     """Records that do not read may be one process's alone; whatever else is wrong, all of them see."""
-    prepared.prepare(lambda: Jpegs(data_dir=str(tmp_path)))
+    prepared.prepare(lambda: Jpegs(data_dir=str(drawn / "tfds")))
+    shutil.copytree(drawn / "tfds" / "jpegs", tmp_path / "jpegs")
     file = next(tmp_path.rglob("jpegs-train.tfrecord*"))
     file.write_bytes(file.read_bytes()[:5000])
     subject = make_subject({"edges": {}}, data={"data_dir": str(tmp_path)})
     chosen = subject.config.evaluation.sets
-    damaged = pytest.raises(UserError, subject.features, subject.open("jpegs", "train")).value
-    assert "is damaged" in str(damaged)
-    monkeypatch.setattr(sets.edges, "run", mock.Mock(side_effect=damaged))
-    assert sets.run(subject, chosen) == ({}, {"edges": str(damaged)})
+    with pytest.raises(UserError, match="is damaged") as damaged:
+        subject.features(subject.open("jpegs", "train"))
+    monkeypatch.setattr(sets.edges, "run", mock.Mock(side_effect=damaged.value))
+    assert sets.run(subject, chosen) == ({}, {"edges": str(damaged.value)})
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(UserError, match="is damaged"):
         sets.run(subject, chosen)
@@ -220,6 +223,50 @@ def test_images_without_labels_are_one_line_before_any_compute(make_subject, dra
     monkeypatch.setattr(rows, "first_labels", lambda dataset, most: np.array([1, -1, 2]))
     with pytest.raises(UserError, match="has images without a label; name another split"):
         protocol.check(make_subject({}))
+
+
+def test_numbers_that_count_no_classes_are_no_labels(make_subject, monkeypatch):
+    """As a feature `tf.int64` called label."""
+    opened = datasets.open_dataset
+    monkeypatch.setattr(
+        datasets, "open_dataset", lambda *a, **k: dataclasses.replace(opened(*a, **k), num_classes=None)
+    )
+    with pytest.raises(UserError, match="its feature label has no number of classes"):
+        protocol.check(make_subject({}))
+
+
+def test_images_of_one_class_are_measured_by_what_needs_no_labels(make_subject, drawn, tmp_path):
+    """As unlabelled ones in a folder have it: known and said before training, and no reason to stop."""
+    (tmp_path / "all").symlink_to(drawn / "data" / "train" / "n02132136")
+    chosen = {
+        "feature_statistics": {"images": 8},
+        "neighbours": {"queries": 2, "count": 3},
+        "pets": {
+            "kind": "transfer",
+            "dataset": f"folder:{drawn}/categories",
+            "train_split": "train[:60%]",
+            "test_split": "train[60%:]",
+        },
+        "edges": {},
+        "few_shot": {},
+    }
+    said = []
+    data = {"name": f"folder:{tmp_path}", "train_split": "train[:60%]", "test_split": "train[60%:]"}
+    subject = make_subject(chosen, data=data, say=said.append, online=("edges", "feature_statistics"), knn_k=200)
+    there, missing = protocol.check(subject)
+    assert [*there], [*missing] == (["feature_statistics", "neighbours", "pets"], ["edges", "few_shot"])
+    assert said[0].startswith("left out: kNN, linear probe: all images of folder:")
+    assert said[0].endswith("[train[:60%]] have the same label, and it takes two classes or more")
+    found = protocol.evaluate(subject)
+    assert {"knn_top1", "linear_top1", "train_images"}.isdisjoint(found)
+    assert found["test_images"] == 8
+    assert [*found["sets"]] == [*there]
+    assert [*found["skipped"]] == ["kNN, linear probe", "edges", "few_shot"]
+    assert found["sets"]["neighbours"] == {"kind": "neighbours"}
+    assert found["sets"]["pets"]["top1"] >= 0
+    assert "left out: kNN, linear probe: " in report.table(found)
+    assert {measure.key.partition("/")[0] for measure in protocol.online(subject)} == {"feature_statistics"}
+    assert "left out" in report.table({"skipped": found["skipped"]})  # and of nothing else
 
 
 def test_a_misspelt_split_is_refused(make_subject, drawn):

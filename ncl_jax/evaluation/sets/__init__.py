@@ -6,6 +6,7 @@ To add one, write a module with
 * `check(subject, settings)`: look at what will be read, before hours are spent; UserError where it is not there;
 * `run(subject, settings) -> dict` of what goes to `results.json`: numbers, shares and accuracies in [0, 1];
 * `ROWS`: which of these numbers stand in tables and TensorBoard, under which title;
+* `UNLABELLED = True` where it needs neither the probe nor other labels of the training images;
 
 and list it here. A set that raises UserError, in either, is named and left out; it never stops the others. Nor does
 one that fails otherwise while it runs: that is shown with its traceback. Only where one of several processes may fail
@@ -81,6 +82,8 @@ def available(subject: Any, chosen: Mapping[str, Any]) -> tuple[dict[str, Any], 
     for name, settings in chosen.items():
         try:
             _module(settings).check(subject, settings)
+            if subject.unlabelled and not getattr(_module(settings), "UNLABELLED", False):
+                raise UserError(subject.unlabelled)
             there[name] = settings
         except Misspelt:
             raise

@@ -16,6 +16,7 @@ ROWS = (
     Row("uniformity", "uniformity", ""),
     Row("alignment", "alignment of two views", ""),
 )
+UNLABELLED = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,6 +26,7 @@ ROWS = (
     Row("texture.mean", "cosine to texture negatives", ""),
     Row("texture_dataset.mean", "cosine to stored texture negatives", ""),
 )
+UNLABELLED = True
 
 
 @dataclasses.dataclass(frozen=True)
