@@ -82,19 +82,22 @@ def evaluate(subject: Subject) -> dict[str, Any]:
 
 
 def evaluate_run(encoder: Encoder, run_dir: Path, current: state.TrainState, *, name: str = "") -> dict[str, Any]:
-    """`evaluate`, written to `results.json` (or `results_NAME.json`) and shown; the curves of the run drawn anew."""
-    subject = Subject(encoder, variables_of(current, encoder.mesh), current=current, folder=run_dir, say=speaker())
+    """`evaluate`, written to `results.json` (or `results_NAME.json`) and shown; the curves of the run drawn anew, but
+    for another evaluation than its own (`name`)."""
+    variables = variables_of(current, encoder.mesh)
+    subject = Subject(encoder, variables, current=current, folder=run_dir, name=name, say=speaker())
     results = evaluate(subject)
     if jax.process_index() == 0:
         path = run_dir / (f"results_{name}.json" if name else "results.json")
         workdir.write_json(path, results)
+        print(report.table(results))
+        if name:
+            print(f"wrote {path}")
+            return results
         units = {
             measure.key: (measure.title, measure.unit) for measure in report.measures(results) if "/" in measure.key
         }
         curves.draw(run_dir / "metrics.jsonl", run_dir / "curves.png", units)
-        print(report.table(results))
-        if name:
-            print(f"wrote {path}")
     return results
 
 

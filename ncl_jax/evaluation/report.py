@@ -17,7 +17,8 @@ def measures(results: Mapping[str, Any]) -> list[Measure]:
     """Every number of `results` that stands in a table, in its order."""
     found = list(measures_of(results, _ROWS))
     for name, result in results.get("sets", {}).items():
-        found += measures_of(result, sets.REGISTRY[result["kind"]].ROWS, name)
+        kind = result["kind"]
+        found += measures_of(result, sets.REGISTRY[kind].ROWS, name, kind)
     return found
 
 

@@ -48,6 +48,8 @@ class Subject:
       current: the whole state of the run that they come from; None before it is read.
       foreign: a checkpoint of another framework, which has no such state.
       folder: where figures go; None: nowhere.
+      name: of the evaluation, empty for a run's own; part of its figures' names.
+      measured: the name of the set that is being measured, empty where that is its kind; likewise.
     """
 
     def __init__(
@@ -57,16 +59,18 @@ class Subject:
         *,
         current: state.TrainState | None = None,
         folder: Path | None = None,
+        name: str = "",
         foreign: bool = False,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.encoder, self.variables, self.current, self.folder, self.say = encoder, variables, current, folder, say
-        self.foreign = foreign
+        self.foreign, self.name, self.measured = foreign, name, ""
         self.config, self.model, self.mesh = encoder.config, encoder.model, encoder.mesh
 
-    def figure(self, name: str) -> Path | None:
+    def figure(self, stem: str) -> Path | None:
         """The PNG file to draw in the folder; None where there is none, or another process draws."""
-        return self.folder / f"{name}.png" if self.folder and jax.process_index() == 0 else None
+        file = "_".join(part.replace("/", "_") for part in (stem, self.measured, self.name) if part)
+        return self.folder / f"{file}.png" if self.folder and jax.process_index() == 0 else None
 
     def open(self, name: str = "", split: str = "", *, labels: bool = True) -> datasets.Dataset:
         """The handle of a split, a labelled one unless said otherwise; of the in-domain test split by default."""

@@ -123,6 +123,31 @@ def test_tables_show_every_set(results):
     assert "cue_conflict/shape_bias" in keys
 
 
+def test_sets_of_one_kind_are_told_apart(make_subject, drawn, tmp_path):
+    """In tables and by the names of their figures, which another evaluation than the run's own adds its name to."""
+    cue = {"kind": "cue_conflict", "dataset": f"folder:{drawn}/cue"}
+    subject = make_subject({"cue_conflict": cue, "more/cues": cue})
+    subject.folder = tmp_path
+    found, _ = sets.run(subject, subject.config.evaluation.sets)
+    titles = [measure.title for measure in report.measures({"sets": found})]
+    assert titles[3::4] == ["shape bias", "more/cues, shape bias"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shape_bias.png", "shape_bias_more_cues.png"]
+    subject.name = "cifar10"
+    assert subject.figure("shape_bias") == tmp_path / "shape_bias_more_cues_cifar10.png"
+
+
+def test_a_table_is_shown_before_curves_are_drawn(monkeypatch, tmp_path, capsys):
+    """Which only the run's own evaluation draws anew."""
+    monkeypatch.setattr(protocol, "variables_of", lambda *_: {})
+    monkeypatch.setattr(protocol, "evaluate", lambda subject: {"knn_top1": 0.5, "sets": {}})
+    monkeypatch.setattr(protocol.curves, "draw", mock.Mock(side_effect=OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        protocol.evaluate_run(mock.Mock(), tmp_path, mock.Mock())
+    assert "kNN top-1  50.0 %" in capsys.readouterr().out
+    protocol.evaluate_run(mock.Mock(), tmp_path, mock.Mock(), name="cifar10")
+    assert f"wrote {tmp_path / 'results_cifar10.json'}" in capsys.readouterr().out
+
+
 def test_real_labels_of_tfds_and_of_the_published_file(make_subject, drawn, tmp_path):
     prepared.prepare(lambda: Imagenet2012Real(data_dir=str(drawn / "tfds")))
     published = tmp_path / "real.json"
@@ -166,6 +191,19 @@ def test_published_corruptions_as_a_folder(make_subject, drawn):
     assert not missing
     found, _ = sets.run(subject, there)
     assert found["stored"]["mean"] == pytest.approx(subject.linear())
+
+
+def test_published_corruptions_of_tfds_by_their_names():
+    opened = []
+    subject = mock.Mock(open=lambda name, split: opened.append((name, split)))
+    for dataset in ("cifar10_corrupted", "cifar10_corrupted:1.0.0", "imagenet2012_corrupted"):
+        chosen = sets.corruptions.Settings(names=("glass_blur",), severities=(2,), dataset=dataset)
+        sets.corruptions.check(subject, chosen)
+    assert opened == [
+        ("cifar10_corrupted/frosted_glass_blur_2", "test"),
+        ("cifar10_corrupted/frosted_glass_blur_2:1.0.0", "test"),
+        ("imagenet2012_corrupted/glass_blur_2", "validation"),
+    ]
 
 
 def test_published_images_are_taken_whole(make_subject, drawn, monkeypatch):
@@ -308,6 +346,8 @@ def test_a_missing_set_is_named_and_the_others_run(make_subject, drawn):
         ({"kind": "finetune", "train": "folder:{drawn}/categories"}, "its classes are not those of"),
         ({"kind": "corruptions", "names": ("fogg",)}, "did you mean 'fog'"),
         ({"kind": "corruptions", "severities": (6,)}, "one of 1, 2, 3, 4, 5"),
+        ({"kind": "corruptions", "names": ()}, "names of a set of kind corruptions are empty"),
+        ({"kind": "corruptions", "severities": ()}, "severities of a set of kind corruptions are empty"),
     ],
 )
 def test_what_does_not_fit_is_one_line_before_any_compute(make_subject, drawn, settings, message):

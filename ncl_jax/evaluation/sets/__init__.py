@@ -97,8 +97,10 @@ def run(subject: Any, chosen: Mapping[str, Any]) -> tuple[dict[str, dict[str, An
     results, failed = {}, {}
     for name, settings in chosen.items():
         subject.say(f"evaluating {name}")
+        kind = kind_of(settings)
+        subject.measured = name if name != kind else ""
         try:
-            results[name] = {"kind": kind_of(settings), **_module(settings).run(subject, settings)}
+            results[name] = {"kind": kind, **_module(settings).run(subject, settings)}
         except Exception as error:  # after hours of others: these must not be lost
             alone = isinstance(error, Unreadable) or not isinstance(error, UserError)
             if alone and jax.process_count() > 1:  # the other processes are in the middle of this set
