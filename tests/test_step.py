@@ -16,20 +16,6 @@ from ncl_jax.step import make_views
 
 
 @pytest.fixture
-def compilations():
-    """Grows by an entry with every program that is compiled or read from the cache."""
-    seen = []
-
-    def listener(event, duration, **_):
-        if event == "/jax/core/compile/backend_compile_duration":
-            seen.append(duration)
-
-    jax.monitoring.register_event_duration_secs_listener(listener)
-    yield seen
-    jax.monitoring.unregister_event_duration_listener(listener)
-
-
-@pytest.fixture
 def users_emitters(monkeypatch):
     """Those of jaxlib's default: three steps magnify the rounding of the older ones of `conftest` too far."""
     if "xla_cpu_use_fusion_emitters" in os.environ["XLA_FLAGS"]:

@@ -54,10 +54,11 @@ def run(subject: Any, settings: Settings) -> dict[str, Any]:
             for name in settings.names
         }
     else:
+        place, batches = subject.encoder.place, subject.batches(subject.open(split=settings.split))
         accuracy = robustness.evaluate_corruptions(
             subject.predict,
             # On the devices once, a part of the batch on each, for all the ways it is corrupted in.
-            ({**b, "image": subject.place(b["image"])} for b in subject.batches(subject.open(split=settings.split))),
+            ({**batch, "image": place(batch["image"])} for batch in batches),
             functools.partial(_corrupt, seed=settings.seed),
             names=settings.names,
             severities=settings.severities,
