@@ -44,9 +44,9 @@ def compilations():
     """Grows by an entry with every program that is compiled or read from the cache."""
     seen = []
 
-    def listener(event, duration, **_):
+    def listener(event, duration_secs, **_):
         if event == "/jax/core/compile/backend_compile_duration":
-            seen.append(duration)
+            seen.append(duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(listener)
     yield seen
