@@ -133,7 +133,7 @@ def _train(
                 if evaluating:
                     subject = protocol.Subject(encoder, protocol.variables_of(current, mesh), current=current)
                     measured = protocol.online(subject)
-                    if report and measured:  # (nothing is, of images without labels)
+                    if report:
                         report.write(done, {measure.key: measure.value for measure in measured})
                         shown = ", ".join(f"{measure.title} {measure}" for measure in measured)
                         report.bar.say(f"epoch {epoch}: {shown}")
