@@ -8,6 +8,10 @@ class UserError(ValueError):
         super().__init__(" ".join(message.splitlines()))
 
 
+class Unreadable(UserError):
+    """Records that do not read: of several processes those alone may know that hold them, while the others wait."""
+
+
 class Misspelt(UserError):
     """A name that is nearly one that exists: never what is merely missing here and can be left out."""
 

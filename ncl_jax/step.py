@@ -75,7 +75,9 @@ def make_step(config: Config, method: Method, optimizer: optax.GradientTransform
         }
         probe = state.probe
         if probe is not None:
-            probe, metrics["online_top1"] = online_probe.update(probe, aux["features"], batch["label"])
+            probe, top1 = online_probe.update(probe, aux["features"], batch["label"])
+            if len(probe["params"]["bias"]) > 1:  # of one class, as unlabelled images in a folder have, it says nothing
+                metrics["online_top1"] = top1
         new = TrainState(
             step=state.step + 1,
             key=state.key,

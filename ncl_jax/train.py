@@ -158,7 +158,7 @@ def _due(config: Config, done: int, steps_per_epoch: int) -> bool:
 def _measured(run_dir: Path, done: int) -> bool:
     """Whether it was, as the first process's log says: on all processes the same."""
     rows = metrics.read(run_dir / "metrics.jsonl") if jax.process_index() == 0 else []
-    there = np.array(any(row["step"] == done and "knn_top1" in row for row in rows))
+    there = np.array(any(row["step"] == done and "loss" not in row for row in rows))
     return bool(there if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(there))
 
 
@@ -167,7 +167,7 @@ def _measure(
 ) -> None:
     subject = protocol.Subject(encoder, protocol.variables_of(current, encoder.mesh), current=current)
     measured = protocol.online(subject)
-    if report:
+    if report and measured:
         report.write(done, {measure.key: measure.value for measure in measured})
         shown = ", ".join(f"{measure.title} {measure}" for measure in measured)
         report.bar.say(f"epoch {epoch}: {shown}")

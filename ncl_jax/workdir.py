@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,8 @@ import jax
 from ncl_jax import config as config_lib
 from ncl_jax import config_file
 from ncl_jax.errors import UserError
+
+log = logging.getLogger(__name__)
 
 # May change between the parts of one run: they do not touch what is learnt.
 _FREE = (
@@ -65,7 +68,11 @@ def claim(path: str | os.PathLike, config: config_lib.Config) -> Iterator[Path]:
 def read_config(
     path: str | os.PathLike, overrides: dict[str, Any] | None = None, *, evaluate_as: str | None = None
 ) -> config_lib.Config:
-    """The config of an earlier run, with overrides; `evaluate_as`: a config file of what to measure it on instead."""
+    """The config of an earlier run, with overrides.
+
+    `evaluate_as`: a config file of what to measure it on instead, and how. What it leaves open is as by default, so
+    that one file is one protocol for all runs; negatives that its images have no room for are left out.
+    """
     file = Path(path).expanduser() / "config.json"
     if not file.is_file():
         raise UserError(f"--workdir={path}: holds no run (no config.json); pretrain there first")
@@ -74,10 +81,24 @@ def read_config(
     except ValueError as error:  # no JSON, or no text
         raise UserError(f"{file}: is damaged ({error}); delete it and start again with the run's --config") from error
     if evaluate_as is not None:
+        raw.pop("evaluation", None)
         config_file.merge_evaluation(raw, evaluate_as)
     for key, value in (overrides or {}).items():
         config_file.override(raw, key, value)
-    return config_lib.parse(raw)
+    return config_lib.parse(raw if evaluate_as is None else _fitting(raw))
+
+
+def _fitting(raw: dict[str, Any]) -> dict[str, Any]:
+    """The nested dict without the negatives that do not fit its image size; which those are, the log says."""
+    config_lib.parse({**raw, "negatives": {}})  # what else is wrong is not theirs
+    negatives = config_file.named(raw.get("negatives", {}), "negatives")
+    for kind, settings in tuple(negatives.items()):
+        try:
+            config_lib.parse({**raw, "negatives": {kind: settings}})
+        except UserError as error:
+            log.info("left out: the negatives %s: %s", kind, error)
+            del negatives[kind]
+    return {**raw, "negatives": negatives}
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -39,6 +39,20 @@ def _forget_programs():
     jax.clear_caches()
 
 
+@pytest.fixture
+def compilations():
+    """Grows by an entry with every program that is compiled or read from the cache."""
+    seen = []
+
+    def listener(event, duration_secs, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            seen.append(duration_secs)
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    yield seen
+    jax.monitoring.unregister_event_duration_listener(listener)
+
+
 @pytest.fixture(scope="session")
 def smoke_data(tmp_path_factory) -> Path:
     """The data_dir of runs of the smoke config: the first of them draws its dataset, which takes 12 s."""

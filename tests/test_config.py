@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ncl_jax import config, methods, negatives
+from ncl_jax import config, methods, negatives, workdir
 from ncl_jax.errors import UserError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -137,6 +137,28 @@ def test_a_broken_file_names_its_error(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match="is no Python file"):
         config.load(str(tmp_path / "config.json"))
+
+
+def test_an_evaluation_by_another_file_is_that_files_alone(tmp_path, caplog):
+    """Of whatever run; of its negatives those stay that fit, for `similarity`."""
+    file = str(CONFIGS / "eval" / "cifar10.py")
+    kinds = {"patch": {"patch_size": (16, 72)}, "quilt": {}}
+    of_run = {"evaluation.train_split": "'labelled'", "data.data_dir": "'there'", "negatives": kinds}
+    runs = [config.load(str(CONFIGS / "smoke.py")), config.load(str(CONFIGS / "imagenet100_moco_patch.py"), of_run)]
+    caplog.set_level("INFO", "ncl_jax")
+    read = []
+    for run in runs:
+        workdir.write_json(tmp_path / "config.json", config.to_dict(run))
+        read.append(workdir.read_config(tmp_path, evaluate_as=file))
+    assert read[0].evaluation == read[1].evaluation == config.load(file).evaluation
+    assert [each.model for each in read] == [each.model for each in runs]
+    assert (read[1].data.name, read[1].data.data_dir) == ("cifar10", "there")
+    assert [list(each.negatives) for each in read] == [["patch"], ["quilt"]]
+    assert "left out: the negatives patch: config.negatives.patch.patch_size = (16, 72)" in caplog.text
+    assert workdir.read_config(tmp_path, {"evaluation.knn_k": 3}, evaluate_as=file).evaluation.knn_k == 3
+    (tmp_path / "other.py").write_text("def get_config(variant): return {'model': {}}")
+    with pytest.raises(UserError, match=r"other\.py: sets model, which the run has"):
+        workdir.read_config(tmp_path, evaluate_as=str(tmp_path / "other.py"))
 
 
 def test_difference_names_what_changed():

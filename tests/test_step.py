@@ -11,22 +11,8 @@ import pytest
 from tiny_step import SIDE, TINY, batch, flat, make, settings
 
 from ncl_jax import config as config_lib
-from ncl_jax import methods
+from ncl_jax import methods, optim, state, step
 from ncl_jax.step import make_views
-
-
-@pytest.fixture
-def compilations():
-    """Grows by an entry with every program that is compiled or read from the cache."""
-    seen = []
-
-    def listener(event, duration, **_):
-        if event == "/jax/core/compile/backend_compile_duration":
-            seen.append(duration)
-
-    jax.monitoring.register_event_duration_secs_listener(listener)
-    yield seen
-    jax.monitoring.unregister_event_duration_listener(listener)
 
 
 @pytest.fixture
@@ -178,3 +164,13 @@ def test_lowers_for_accelerators(monkeypatch, platform):
     there = convolutions(platform)
     jax.clear_caches()
     assert there > here
+
+
+@pytest.mark.parametrize(("classes", "told"), [(1, False), (2, True)])
+def test_a_probe_of_one_class_has_no_accuracy(classes, told):
+    """Unlabelled images in a folder are of one class."""
+    config = settings()
+    method, optimizer = methods.build(config, 8), optim.optimizer(config, 4)
+    abstract = state.abstract(config, method, optimizer, num_classes=classes)
+    _, metrics = jax.eval_shape(step.make_step(config, method, optimizer, steps_per_epoch=4), abstract, batch(0))
+    assert ("online_top1" in metrics) is told

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ncl_jax.data.prepared import import_tfds
-from ncl_jax.errors import UserError
+from ncl_jax.errors import Unreadable, UserError
 
 
 def reader(
@@ -30,7 +30,7 @@ def reader(
         try:
             serialised = source[index]
         except (ValueError, RuntimeError) as error:
-            raise UserError(f"dataset {name}: record {index} cannot be read; prepare the dataset again") from error
+            raise Unreadable(f"dataset {name}: record {index} cannot be read; prepare the dataset again") from error
         example = wanted.deserialize_example_np(serialised, decoders=decoders)
         values = {known: example[key] for key, known in keys.items()}
         return {"id": index, "label": -1} | {k: v if k == "image" else np.int32(v) for k, v in values.items()}

@@ -12,7 +12,7 @@ import numpy as np
 from ncl_jax.data import pictures, rows, workers
 from ncl_jax.data.datasets import Dataset
 from ncl_jax.data.pictures import BadImage
-from ncl_jax.errors import UserError
+from ncl_jax.errors import Unreadable, UserError
 
 log = logging.getLogger(__name__)
 
@@ -266,7 +266,7 @@ class CropStream:
     def _check_share(self) -> None:
         share = self.skips / self._seen
         if self._seen >= SHARE_AFTER and share > self._max_bad_share:
-            raise UserError(
+            raise Unreadable(
                 f"dataset {self.dataset.name}[{self.dataset.split}]: {share:.1%} of {self._seen} records do not "
                 f"decode, more than config.data.max_bad_share = {self._max_bad_share}; the last: {self._last_bad}"
             )
@@ -278,7 +278,7 @@ class CropStream:
                 return self._crops(_Item(-1, lambda draw=draw: self._at_hand(draw), epoch))
             except (BadImage, OSError):
                 continue
-        raise UserError(
+        raise Unreadable(
             f"dataset {self.dataset.name}[{self.dataset.split}]: of 101 records none decodes; one is {self._last_bad}"
         )
 

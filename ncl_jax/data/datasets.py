@@ -75,9 +75,14 @@ class Dataset:
         raise IndexError(f"{self.name}[{self.split}] has {self.num_examples} records, no record {index}")
 
     def need_labels(self) -> "Dataset":
-        """This dataset; a UserError where it has no labels."""
+        """This dataset; a UserError where it has no labels, or none that count classes."""
         if self.label_key is None:
             raise UserError(f"dataset {self.name}[{self.split}]: has no labels, and they are needed here")
+        if self.num_classes is None:
+            raise UserError(
+                f"dataset {self.name}[{self.split}]: its feature {self.label_key} has no number of classes, and it is "
+                "needed here; prepare it with a ClassLabel"
+            )
         return self
 
     def need_batch(self, batch: int) -> "Dataset":

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from ncl_jax.data.datasets import Chunk, Dataset
 from ncl_jax.data.prepared import import_tfds
-from ncl_jax.errors import UserError
+from ncl_jax.errors import Unreadable
 
 # AutoGraph has nothing to rewrite here, and where it fails it prints the whole environment.
 plain = tf.autograph.experimental.do_not_convert
@@ -37,7 +37,7 @@ def read_all(dataset: Dataset) -> dict[str, tf.Tensor]:
 
 
 def rows(dataset: Dataset, elements: tf.data.Dataset, size: int) -> Iterator[list[dict[str, Any]]]:
-    """Batches of records as dicts of NumPy scalars, one ahead. Raises UserError for damaged files."""
+    """Batches of records as dicts of NumPy scalars, one ahead. Raises Unreadable for damaged files."""
     options = tf.data.Options()
     options.deterministic = True
     options.autotune.enabled = False
@@ -49,7 +49,7 @@ def rows(dataset: Dataset, elements: tf.data.Dataset, size: int) -> Iterator[lis
         raise damaged(dataset, error) from error
 
 
-def damaged(dataset: Dataset, error: Exception | None = None) -> UserError:
+def damaged(dataset: Dataset, error: Exception | None = None) -> Unreadable:
     """The error for files that cannot be read to their end, with the first of them."""
     for chunk in itertools.chain(dataset.chunks, *(texture.chunks for texture in dataset.textures)):
         try:
@@ -57,8 +57,8 @@ def damaged(dataset: Dataset, error: Exception | None = None) -> UserError:
         except tf.errors.OpError:
             count = -1
         if count < chunk.skip + chunk.take:
-            return UserError(f"dataset {dataset.name}: {chunk.path} is damaged; prepare the dataset again")
-    return UserError(f"dataset {dataset.name}: cannot be read: {str(error).splitlines()[0] if error else 'too short'}")
+            return Unreadable(f"dataset {dataset.name}: {chunk.path} is damaged; prepare the dataset again")
+    return Unreadable(f"dataset {dataset.name}: cannot be read: {str(error).splitlines()[0] if error else 'too short'}")
 
 
 def in_order(dataset: Dataset, low: int, high: int) -> tf.data.Dataset:

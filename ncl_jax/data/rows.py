@@ -16,7 +16,7 @@ from jaxtyping import Int
 
 from ncl_jax.data import memory
 from ncl_jax.data.datasets import Dataset
-from ncl_jax.errors import UserError
+from ncl_jax.errors import Unreadable, UserError
 
 Row = dict[str, Any]
 
@@ -114,7 +114,7 @@ def check_labels(dataset: Dataset, ids: np.ndarray, labels: np.ndarray) -> None:
     wrong = np.flatnonzero((labels < -1) | (labels >= dataset.num_classes))
     if len(wrong):
         name, label = dataset.record_name(int(ids[wrong[0]])), labels[wrong[0]]
-        raise UserError(
+        raise Unreadable(
             f"dataset {dataset.name}[{dataset.split}]: {name} has label {label}, of {dataset.num_classes} classes "
             f"(0 to {dataset.num_classes - 1}); prepare the dataset again"
         )

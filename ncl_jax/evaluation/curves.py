@@ -1,9 +1,10 @@
 """The course of a run as one figure."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from ncl_jax import metrics
 
 # Panels in order: title, the metrics drawn in it, and whether they are shares shown in percent.
 _PANELS: tuple[tuple[str, tuple[str, ...], bool], ...] = (
@@ -14,7 +15,7 @@ _PANELS: tuple[tuple[str, tuple[str, ...], bool], ...] = (
 )
 
 
-def draw(metrics: Path, target: Path, measures: Mapping[str, tuple[str, str]] | None = None) -> None:
+def draw(log: Path, target: Path, measures: Mapping[str, tuple[str, str]] | None = None) -> None:
     """Write a PNG with the loss, similarities, accuracies and collapse guards of a `metrics.jsonl` over its steps.
 
     `measures`: key -> title and unit of what was measured on test sets while the run went on; they get panels of their
@@ -22,7 +23,7 @@ def draw(metrics: Path, target: Path, measures: Mapping[str, tuple[str, str]] | 
     """
     from matplotlib.figure import Figure  # takes a second to import: only when something is drawn
 
-    rows = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
+    rows = metrics.read(log)
     titles = {name: name.replace("_", " ") for _, names, _ in _PANELS for name in names}
     panels, measures = list(_PANELS), measures or {}
     measured = [key for key in measures if any(key in row for row in rows)]

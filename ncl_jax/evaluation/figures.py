@@ -90,22 +90,6 @@ def class_scatter(accuracy: Float[np.ndarray, " c"], hierarchy: Mapping[str, Seq
     return _save(figure, panels, path, legend=False)
 
 
-def sweep(
-    values: Sequence[float], results: Mapping[str, Sequence[Sequence[float]]], path: str | Path, *, name: str
-) -> Path:
-    """Metrics over a swept setting (alpha, patch size, number of negatives, queue size): mean and spread of the seeds.
-
-    `results`: metric -> for each value the figures of its seeds, in percent.
-    """
-    figure, (axes,) = _figure(1, 1, (6, 4))
-    for metric, seeds in results.items():
-        means = [float(np.mean(s)) for s in seeds]
-        spread = [float(np.std(s, ddof=1)) if len(s) > 1 else 0.0 for s in seeds]
-        axes.errorbar(values, means, yerr=spread, marker="o", capsize=3, label=metric)
-    axes.set(xlabel=name, ylabel="%")
-    return _save(figure, axes, path)
-
-
 def nearest_neighbours(
     queries: UInt8[np.ndarray, "q s s 3"],
     query_features: Float[np.ndarray, "q d"],

@@ -19,6 +19,7 @@ from ncl_jax.evaluation.subject import Encoder, Subject
 __all__ = ["Encoder", "Subject", "check", "evaluate", "evaluate_run", "evaluate_torch", "evaluate_workdir", "online"]
 
 LOOKED_AT = 64  # labels
+_BY_LABELS = "kNN, linear probe"  # left out where there are none
 
 
 def variables_of(current: state.TrainState, mesh: Mesh) -> dict[str, Any]:
@@ -39,7 +40,10 @@ def check(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:
         if (rows.first_labels(dataset, LOOKED_AT) < 0).any():
             raise UserError(f"dataset {dataset.name}[{dataset.split}]: has images without a label; name another split")
     settings = subject.config.evaluation
-    knn.check_k(settings.knn_k, subject.train_set.num_examples)
+    if subject.unlabelled:
+        subject.say(f"left out: {_BY_LABELS}: {subject.unlabelled}")
+    else:
+        knn.check_k(settings.knn_k, subject.train_set.num_examples)
     there, missing = sets.available(subject, settings.sets)
     for name, reason in missing.items():
         subject.say(f"left out: {name}: {reason}")
@@ -49,43 +53,51 @@ def check(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:
 def online(subject: Subject) -> list[Measure]:
     """What is measured while a run goes on: kNN and, by a probe of that moment, the sets of `evaluation.online`."""
     settings = subject.config.evaluation
-    results: dict[str, Any] = {"knn_top1": subject.knn()}
+    results: dict[str, Any] = {} if subject.unlabelled else {"knn_top1": subject.knn()}
     if settings.online:
         there, _ = sets.available(subject, {name: settings.sets[name] for name in settings.online})
-        results["linear_top1"] = subject.linear()
+        if not subject.unlabelled:
+            results["linear_top1"] = subject.linear()
         results["sets"], _ = sets.run(subject, there)
     return report.measures(results)
 
 
 def evaluate(subject: Subject) -> dict[str, Any]:
-    """kNN, linear probe and all test sets of `config.evaluation.sets`. Shares and accuracies are in [0, 1]."""
+    """kNN, linear probe and all test sets of `config.evaluation.sets`. Shares and accuracies are in [0, 1].
+
+    Of training images that all have one label, as unlabelled ones in a folder, only the sets that need no labels.
+    """
     config = subject.config
     there, missing = sets.available(subject, config.evaluation.sets)  # the table says what is missing
-    results = {
-        "dataset": f"{config.data.name}, {config.data.test_split}",
-        "train_images": len(subject.train["label"]),
-        "test_images": len(subject.test["label"]),
-        "knn_top1": subject.knn(),
-        "linear_top1": subject.linear(),
-    }
+    results: dict[str, Any] = {"dataset": f"{config.data.name}, {config.data.test_split}"}
+    if subject.unlabelled:
+        missing = {_BY_LABELS: subject.unlabelled} | missing
+    else:
+        results["train_images"] = len(subject.train["label"])
+    results["test_images"] = len(subject.test["label"])
+    if not subject.unlabelled:
+        results |= {"knn_top1": subject.knn(), "linear_top1": subject.linear()}
     results["sets"], failed = sets.run(subject, there)
     return results | {"skipped": missing | failed}
 
 
 def evaluate_run(encoder: Encoder, run_dir: Path, current: state.TrainState, *, name: str = "") -> dict[str, Any]:
-    """`evaluate`, written to `results.json` (or `results_NAME.json`) and shown; the curves of the run drawn anew."""
-    subject = Subject(encoder, variables_of(current, encoder.mesh), current=current, folder=run_dir, say=speaker())
+    """`evaluate`, written to `results.json` (or `results_NAME.json`) and shown; the curves of the run drawn anew, but
+    for another evaluation than its own (`name`)."""
+    variables = variables_of(current, encoder.mesh)
+    subject = Subject(encoder, variables, current=current, folder=run_dir, name=name, say=speaker())
     results = evaluate(subject)
     if jax.process_index() == 0:
         path = run_dir / (f"results_{name}.json" if name else "results.json")
         workdir.write_json(path, results)
+        print(report.table(results))
+        if name:
+            print(f"wrote {path}")
+            return results
         units = {
             measure.key: (measure.title, measure.unit) for measure in report.measures(results) if "/" in measure.key
         }
         curves.draw(run_dir / "metrics.jsonl", run_dir / "curves.png", units)
-        print(report.table(results))
-        if name:
-            print(f"wrote {path}")
     return results
 
 

@@ -17,7 +17,8 @@ def measures(results: Mapping[str, Any]) -> list[Measure]:
     """Every number of `results` that stands in a table, in its order."""
     found = list(measures_of(results, _ROWS))
     for name, result in results.get("sets", {}).items():
-        found += measures_of(result, sets.REGISTRY[result["kind"]].ROWS, name)
+        kind = result["kind"]
+        found += measures_of(result, sets.REGISTRY[kind].ROWS, name, kind)
     return found
 
 
@@ -28,8 +29,8 @@ def table(results: Mapping[str, Any], *, markdown: bool = False) -> str:
     if markdown:
         table = ["| measure | value |", "|---|---:|", *(f"| {title} | {value} |" for title, value in rows)]
         return "\n".join([*table, *(f"\n{line}" for line in skipped)])
-    left = max(len(title) for title, _ in rows)
-    right = max(len(value) for _, value in rows)
+    left = max((len(title) for title, _ in rows), default=0)
+    right = max((len(value) for _, value in rows), default=0)
     rule = "\u2500" * (left + right + 2)
     lines = [f"{title:<{left}}  {value:>{right}}" for title, value in rows]
     return "\n".join([str(results.get("dataset", "results")), rule, *lines, rule, *skipped])

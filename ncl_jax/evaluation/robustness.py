@@ -74,14 +74,12 @@ def summarize_corruptions(
 
     mCE is only comparable for ImageNet's 1000 classes at 224 pixels and all five severities, as AlexNet's errors are;
     elsewhere it is left out.
-    Corruptions beyond the 15 count in `per_corruption` only.
+    Corruptions beyond the 15 count in `per_corruption` only; of them alone there is no `mean`.
     """
     standard = [name for name in CORRUPTIONS if name in accuracy]
-    if not standard:
-        raise UserError(f"corruptions: none of the 15 standard ones was measured; they are {', '.join(CORRUPTIONS)}")
     per_corruption = {name: float(np.mean(values)) for name, values in accuracy.items()}
     summary: dict[str, Any] = {
-        "mean": float(np.mean([per_corruption[name] for name in standard])),
+        **({"mean": float(np.mean([per_corruption[name] for name in standard]))} if standard else {}),
         "corruptions": len(standard),
         "per_corruption": per_corruption,
         "per_severity": {name: [float(v) for v in values] for name, values in accuracy.items()},

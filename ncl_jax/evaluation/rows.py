@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 
 class Row(NamedTuple):
-    """`path`: dotted, into the result. `title` may hold `{name}`, which the config gave the set."""
+    """`path`: dotted, into the result. `title` may hold `{name}`, which the config gave the set; one that does not is
+    preceded by that name where it is not the set's kind."""
 
     path: str
     title: str
@@ -26,7 +27,7 @@ class Measure(NamedTuple):
         return f"{self.value:.3f}{self.unit}" if abs(self.value) < 10 else f"{self.value:.1f}{self.unit}"
 
 
-def measures(result: Mapping[str, Any], rows: Sequence[Row], name: str = "") -> Iterator[Measure]:
+def measures(result: Mapping[str, Any], rows: Sequence[Row], name: str = "", kind: str = "") -> Iterator[Measure]:
     """The rows that the result has a number for."""
     for row in rows:
         value: Any = result
@@ -34,4 +35,5 @@ def measures(result: Mapping[str, Any], rows: Sequence[Row], name: str = "") -> 
             value = value.get(part) if isinstance(value, Mapping) else None
         if value is not None:
             key = f"{name}/{row.path}" if name else row.path
-            yield Measure(key, row.title.format(name=name), float(value), row.unit)
+            title = row.title if name == kind or "{name}" in row.title else "{name}, " + row.title
+            yield Measure(key, title.format(name=name), float(value), row.unit)

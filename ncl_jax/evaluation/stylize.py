@@ -14,7 +14,7 @@ SMALLEST = 32  # pixels
 LEVELS = 3  # at most; each of half the resolution of the next, none below SMALLEST
 ROUNDS = 3  # per level: look for the patches, average them, mix the content in
 CONTENT = 0.4  # share of the content in that mixture
-_MOST = 4096  # patches of a style image that are looked at, evenly spaced
+_LOOKED_AT = 4096  # patches of a style image, evenly spaced; up to 2.2 times as many, as they lie whole pixels apart
 _AT_ONCE = 8  # images whose tables of distances exist at the same time
 
 
@@ -89,7 +89,7 @@ def _repatched(image: Float[Array, "s s 3"], style: Float[Array, "s s 3"], patch
     """`image` made of patches of `style` alone; each pixel is the mean of the four patches over it, weighed by how
     alike they are to what they stand for (the paper's robust aggregation, of the L0.8 norm)."""
     side, half = image.shape[0], patch // 2
-    known = _patches(style, max(1, round((side - patch) / (_MOST**0.5 - 1))), patch)
+    known = _patches(style, max(1, round((side - patch) / (_LOOKED_AT**0.5 - 1))), patch)
     asked = _patches(image, half, patch)
     distance = jnp.sum(jnp.square(known), axis=1)[None] - 2 * jnp.matmul(asked, known.T, precision="high")
     found = known[jnp.argmin(distance, axis=1)]

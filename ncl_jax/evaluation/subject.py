@@ -1,7 +1,7 @@
 """What is evaluated: a frozen encoder, its features of any split, and one probe trained on clean in-domain images."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,10 @@ Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Encoder:
-    """Frozen features of uint8 images, compiled once for all splits and variables; and the images of small splits."""
+    """Frozen features of uint8 images, compiled once for all splits and variables; and the images of small splits.
+
+    It lives as long as a run, and so do the programs of the sets that are measured again and again (`once`).
+    """
 
     def __init__(self, config: Config, mesh: Mesh, model: models.ResNet | None = None) -> None:
         self.config, self.mesh = config, mesh
@@ -36,7 +39,41 @@ class Encoder:
             return jnp.asarray(model.apply(variables, normalize(images), train=False))
 
         self.encode = jax.jit(encode)
+        self.encode_views = jax.jit(lambda variables, views: model.apply(variables, views, train=False))  # normalised
         self.classify = jax.jit(lambda variables, probe, images: _probabilities(encode(variables, images), probe))
+        self._programs: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, build: Callable[[], Any]) -> Any:
+        """`build()`, a jitted function, made where there is none of this `key` yet: a new one would compile anew.
+
+        The key tells it from all others. It must not hold on to a Subject, whose features are large.
+        """
+        if key not in self._programs:
+            self._programs[key] = build()
+        return self._programs[key]
+
+    def on_devices(self, key: Hashable, build: Callable[[], Callable[..., Any]]) -> Callable[..., np.ndarray]:
+        """The function that `build` gives, of host arrays `[b ...]`, computed by this process's own devices, each a
+        part of the batch; `once` of the key.
+
+        What it does with an image must not depend on the others.
+        """
+
+        def compiled() -> Callable[..., Any]:
+            mesh, split = self.own_mesh, PartitionSpec(parallel.DATA_AXIS)
+            return jax.jit(jax.shard_map(build(), mesh=mesh, in_specs=split, out_specs=split, check_vma=False))
+
+        function = self.once(key, compiled)
+        return lambda *arrays: np.asarray(function(*map(self.place, arrays)))
+
+    def place(self, array: np.ndarray) -> jax.Array:
+        """A batch of this process on its own devices, a part on each."""
+        return jax.device_put(array, parallel.batch_sharding(self.own_mesh))
+
+    @functools.cached_property
+    def own_mesh(self) -> Mesh:
+        """Of the devices of `mesh` those of this process."""
+        return parallel.data_mesh([d for d in self.mesh.devices.flat if d.process_index == jax.process_index()])
 
 
 class Subject:
@@ -48,6 +85,8 @@ class Subject:
       current: the whole state of the run that they come from; None before it is read.
       foreign: a checkpoint of another framework, which has no such state.
       folder: where figures go; None: nowhere.
+      name: of the evaluation, empty for a run's own; part of its figures' names.
+      measured: the name of the set that is being measured, empty where that is its kind; likewise.
     """
 
     def __init__(
@@ -57,16 +96,18 @@ class Subject:
         *,
         current: state.TrainState | None = None,
         folder: Path | None = None,
+        name: str = "",
         foreign: bool = False,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.encoder, self.variables, self.current, self.folder, self.say = encoder, variables, current, folder, say
-        self.foreign = foreign
+        self.foreign, self.name, self.measured = foreign, name, ""
         self.config, self.model, self.mesh = encoder.config, encoder.model, encoder.mesh
 
-    def figure(self, name: str) -> Path | None:
+    def figure(self, stem: str) -> Path | None:
         """The PNG file to draw in the folder; None where there is none, or another process draws."""
-        return self.folder / f"{name}.png" if self.folder and jax.process_index() == 0 else None
+        file = "_".join(part.replace("/", "_") for part in (stem, self.measured, self.name) if part)
+        return self.folder / f"{file}.png" if self.folder and jax.process_index() == 0 else None
 
     def open(self, name: str = "", split: str = "", *, labels: bool = True) -> datasets.Dataset:
         """The handle of a split, a labelled one unless said otherwise; of the in-domain test split by default."""
@@ -115,28 +156,19 @@ class Subject:
             sharding=parallel.batch_sharding(self.mesh),
         )
 
-    def on_devices(self, function: Callable[..., Any]) -> Callable[..., np.ndarray]:
-        """`function` of host arrays `[b ...]`, computed by this process's own devices, each a part of the batch.
-
-        What it does with an image must not depend on the others.
-        """
-        mesh, split = self._own_mesh, PartitionSpec(parallel.DATA_AXIS)
-        compiled = jax.jit(jax.shard_map(function, mesh=mesh, in_specs=split, out_specs=split, check_vma=False))
-        return lambda *arrays: np.asarray(compiled(*map(self.place, arrays)))
-
-    def place(self, array: np.ndarray) -> jax.Array:
-        """A batch of this process on its own devices, a part on each."""
-        return jax.device_put(array, parallel.batch_sharding(self._own_mesh))
-
-    @functools.cached_property
-    def _own_mesh(self) -> Mesh:
-        """Of the devices of `mesh` those of this process."""
-        return parallel.data_mesh([d for d in self.mesh.devices.flat if d.process_index == jax.process_index()])
-
     @functools.cached_property
     def train_set(self) -> datasets.Dataset:
         """The labelled images that kNN and probe learn from."""
         return self.open(split=self.config.evaluation.train_split or self.config.data.train_split)
+
+    @functools.cached_property
+    def unlabelled(self) -> str:
+        """Why there is neither kNN nor probe, where that is known without reading the images; else empty."""
+        dataset = self.train_set
+        labels = dataset.folder_labels
+        if self.num_classes > 1 and (labels is None or len(np.unique(labels)) > 1):
+            return ""
+        return f"all images of {dataset.name}[{dataset.split}] have the same label, and it takes two classes or more"
 
     @functools.cached_property
     def num_classes(self) -> int:
@@ -178,7 +210,7 @@ class Subject:
     @functools.cached_property
     def _local(self) -> tuple[Any, Any, Any]:
         """Variables and probe on this process's own devices, and how a batch lies over these."""
-        mesh = self._own_mesh
+        mesh = self.encoder.own_mesh
         probe = {name: getattr(self.probe, name) for name in ("kernel", "bias", "mean", "scale")}
         whole = parallel.replicated(mesh)
         variables = jax.tree.map(parallel.local_value, self.variables)

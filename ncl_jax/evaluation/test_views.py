@@ -1,6 +1,7 @@
 """Views of the test images as training makes them: random crops, colours and, on request, negatives."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -30,14 +31,15 @@ def as_trained(config: Config, *, keep: tuple[str, ...] = ()) -> Config:
     return dataclasses.replace(config, batch=min(groups * each, most), model=model)
 
 
-def batches(config: Config, *, images: int) -> Iterator[Mapping[str, Any]]:
+def batches(encoder: Any, config: Config, *, images: int) -> Iterator[Mapping[str, Any]]:
     """Views as a method's `loss` takes them, of at least one batch and at most `images` or all images of the split.
 
-    `config` is of `as_trained`. Every process makes all of them, on its first device.
+    `config` is of `as_trained`; the `subject.Encoder` keeps the program. Every process makes all views, on its first
+    device.
     """
     dataset = stream.open_train(config)
     source = stream.TrainStream(dataset, config, fields=negatives.needs(config.negatives), process=(0, 1))
-    view = jax.jit(lambda key, batch: make_views(config, key, batch))
+    view = encoder.once(("views", repr(config)), lambda: jax.jit(functools.partial(make_views, config)))
     for number in range(max(1, min(images, dataset.num_examples) // config.batch)):
         key = jax.random.fold_in(jax.random.key(config.seed), number)
         with jax.default_device(jax.local_devices()[0]):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ncl_jax.evaluation import figures
+from ncl_jax.evaluation import curves, figures
 
 RNG = np.random.default_rng(0)
 
@@ -30,7 +30,13 @@ def test_plots(tmp_path):
     accuracy[2] = np.nan
     table = {"depth": RNG.integers(3, 9, 30).tolist(), "siblings": RNG.integers(0, 4, 30).tolist()}
     check(figures.class_scatter(accuracy, table, tmp_path / "d.png"), tmp_path)
-    check(figures.sweep([1, 2, 3], {"in domain": [[80, 82], [81], [79, 78]]}, tmp_path / "e.png", name="α"), tmp_path)
+
+
+def test_curves_of_a_log_that_was_cut_short(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo')
+    curves.draw(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as image:
+        assert min(image.size) > 100
 
 
 @pytest.mark.parametrize("method", ["pca", "tsne"])

@@ -30,6 +30,9 @@ def test_mce_only_where_it_compares():
     assert got["mce"] == pytest.approx(100.0)
     assert got["mean"] == pytest.approx(1 - np.mean(list(robustness.ALEXNET_ERRORS.values())))
     assert got["per_corruption"]["spatter"] == 0.0
+    extras = robustness.summarize_corruptions({"spatter": [0.2, 0.4]}, num_classes=1000, image_size=224)
+    assert extras["per_corruption"] == {"spatter": pytest.approx(0.3)}
+    assert (extras["corruptions"], {"mean", "mce"} & extras.keys()) == (0, set())
     for classes, size in ((100, 224), (1000, 64)):
         assert "mce" not in robustness.summarize_corruptions(accuracy, num_classes=classes, image_size=size)
     some = {name: values[:1] for name, values in accuracy.items()}  # AlexNet's errors are means over five severities

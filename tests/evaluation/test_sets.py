@@ -1,15 +1,19 @@
 """Every kind of test set on a tiny encoder: what it counts, that nothing else counts, and what it refuses."""
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
+from unittest import mock
 
+import jax
 import numpy as np
 import pytest
 from builders import Jpegs
 from builders_imagenet import GeirhosConflictStimuli, Imagenet2012Real, real_labels
 
 from ncl_jax import config, parallel
-from ncl_jax.data import prepared, rows
+from ncl_jax.data import datasets, prepared, rows
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import protocol, report, sets
 
@@ -119,6 +123,31 @@ def test_tables_show_every_set(results):
     assert "cue_conflict/shape_bias" in keys
 
 
+def test_sets_of_one_kind_are_told_apart(make_subject, drawn, tmp_path):
+    """In tables and by the names of their figures, which another evaluation than the run's own adds its name to."""
+    cue = {"kind": "cue_conflict", "dataset": f"folder:{drawn}/cue"}
+    subject = make_subject({"cue_conflict": cue, "more/cues": cue})
+    subject.folder = tmp_path
+    found, _ = sets.run(subject, subject.config.evaluation.sets)
+    titles = [measure.title for measure in report.measures({"sets": found})]
+    assert titles[3::4] == ["shape bias", "more/cues, shape bias"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shape_bias.png", "shape_bias_more_cues.png"]
+    subject.name = "cifar10"
+    assert subject.figure("shape_bias") == tmp_path / "shape_bias_more_cues_cifar10.png"
+
+
+def test_a_table_is_shown_before_curves_are_drawn(monkeypatch, tmp_path, capsys):
+    """Which only the run's own evaluation draws anew."""
+    monkeypatch.setattr(protocol, "variables_of", lambda *_: {})
+    monkeypatch.setattr(protocol, "evaluate", lambda subject: {"knn_top1": 0.5, "sets": {}})
+    monkeypatch.setattr(protocol.curves, "draw", mock.Mock(side_effect=OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        protocol.evaluate_run(mock.Mock(), tmp_path, mock.Mock())
+    assert "kNN top-1  50.0 %" in capsys.readouterr().out
+    protocol.evaluate_run(mock.Mock(), tmp_path, mock.Mock(), name="cifar10")
+    assert f"wrote {tmp_path / 'results_cifar10.json'}" in capsys.readouterr().out
+
+
 def test_real_labels_of_tfds_and_of_the_published_file(make_subject, drawn, tmp_path):
     prepared.prepare(lambda: Imagenet2012Real(data_dir=str(drawn / "tfds")))
     published = tmp_path / "real.json"
@@ -164,6 +193,19 @@ def test_published_corruptions_as_a_folder(make_subject, drawn):
     assert found["stored"]["mean"] == pytest.approx(subject.linear())
 
 
+def test_published_corruptions_of_tfds_by_their_names():
+    opened = []
+    subject = mock.Mock(open=lambda name, split: opened.append((name, split)))
+    for dataset in ("cifar10_corrupted", "cifar10_corrupted:1.0.0", "imagenet2012_corrupted"):
+        chosen = sets.corruptions.Settings(names=("glass_blur",), severities=(2,), dataset=dataset)
+        sets.corruptions.check(subject, chosen)
+    assert opened == [
+        ("cifar10_corrupted/frosted_glass_blur_2", "test"),
+        ("cifar10_corrupted/frosted_glass_blur_2:1.0.0", "test"),
+        ("imagenet2012_corrupted/glass_blur_2", "validation"),
+    ]
+
+
 def test_published_images_are_taken_whole(make_subject, drawn, monkeypatch):
     near, far = (make_subject({}, resize=resize) for resize in (32, 48))
     dataset = near.open(f"folder:{drawn}/cue", "train")
@@ -196,10 +238,73 @@ def test_what_fails_in_the_middle_costs_its_set_alone(make_subject, drawn, monke
     assert "Traceback" in caplog.text
 
 
+def test_no_process_leaves_out_a_set_that_the_others_wait_in(make_subject, drawn, tmp_path, monkeypatch):
+    """Records that do not read may be one process's alone; whatever else is wrong, all of them see."""
+    prepared.prepare(lambda: Jpegs(data_dir=str(drawn / "tfds")))
+    shutil.copytree(drawn / "tfds" / "jpegs", tmp_path / "jpegs")
+    file = next(tmp_path.rglob("jpegs-train.tfrecord*"))
+    file.write_bytes(file.read_bytes()[:5000])
+    subject = make_subject({"edges": {}}, data={"data_dir": str(tmp_path)})
+    chosen = subject.config.evaluation.sets
+    with pytest.raises(UserError, match="is damaged") as damaged:
+        subject.features(subject.open("jpegs", "train"))
+    monkeypatch.setattr(sets.edges, "run", mock.Mock(side_effect=damaged.value))
+    assert sets.run(subject, chosen) == ({}, {"edges": str(damaged.value)})
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(UserError, match="is damaged"):
+        sets.run(subject, chosen)
+    monkeypatch.setattr(sets.edges, "run", mock.Mock(side_effect=UserError("no class in common")))
+    assert sets.run(subject, chosen) == ({}, {"edges": "no class in common"})
+
+
 def test_images_without_labels_are_one_line_before_any_compute(make_subject, drawn, monkeypatch):
     monkeypatch.setattr(rows, "first_labels", lambda dataset, most: np.array([1, -1, 2]))
     with pytest.raises(UserError, match="has images without a label; name another split"):
         protocol.check(make_subject({}))
+
+
+def test_numbers_that_count_no_classes_are_no_labels(make_subject, monkeypatch):
+    """As a feature `tf.int64` called label."""
+    opened = datasets.open_dataset
+    monkeypatch.setattr(
+        datasets, "open_dataset", lambda *a, **k: dataclasses.replace(opened(*a, **k), num_classes=None)
+    )
+    with pytest.raises(UserError, match="its feature label has no number of classes"):
+        protocol.check(make_subject({}))
+
+
+def test_images_of_one_class_are_measured_by_what_needs_no_labels(make_subject, drawn, tmp_path):
+    """As unlabelled ones in a folder have it: known and said before training, and no reason to stop."""
+    (tmp_path / "all").symlink_to(drawn / "data" / "train" / "n02132136")
+    chosen = {
+        "feature_statistics": {"images": 8},
+        "neighbours": {"queries": 2, "count": 3},
+        "pets": {
+            "kind": "transfer",
+            "dataset": f"folder:{drawn}/categories",
+            "train_split": "train[:60%]",
+            "test_split": "train[60%:]",
+        },
+        "edges": {},
+        "few_shot": {},
+    }
+    said = []
+    data = {"name": f"folder:{tmp_path}", "train_split": "train[:60%]", "test_split": "train[60%:]"}
+    subject = make_subject(chosen, data=data, say=said.append, online=("edges", "feature_statistics"), knn_k=200)
+    there, missing = protocol.check(subject)
+    assert [*there], [*missing] == (["feature_statistics", "neighbours", "pets"], ["edges", "few_shot"])
+    assert said[0].startswith("left out: kNN, linear probe: all images of folder:")
+    assert said[0].endswith("[train[:60%]] have the same label, and it takes two classes or more")
+    found = protocol.evaluate(subject)
+    assert {"knn_top1", "linear_top1", "train_images"}.isdisjoint(found)
+    assert found["test_images"] == 8
+    assert [*found["sets"]] == [*there]
+    assert [*found["skipped"]] == ["kNN, linear probe", "edges", "few_shot"]
+    assert found["sets"]["neighbours"] == {"kind": "neighbours"}
+    assert found["sets"]["pets"]["top1"] >= 0
+    assert "left out: kNN, linear probe: " in report.table(found)
+    assert {measure.key.partition("/")[0] for measure in protocol.online(subject)} == {"feature_statistics"}
+    assert "left out" in report.table({"skipped": found["skipped"]})  # and of nothing else
 
 
 def test_a_misspelt_split_is_refused(make_subject, drawn):
@@ -241,6 +346,8 @@ def test_a_missing_set_is_named_and_the_others_run(make_subject, drawn):
         ({"kind": "finetune", "train": "folder:{drawn}/categories"}, "its classes are not those of"),
         ({"kind": "corruptions", "names": ("fogg",)}, "did you mean 'fog'"),
         ({"kind": "corruptions", "severities": (6,)}, "one of 1, 2, 3, 4, 5"),
+        ({"kind": "corruptions", "names": ()}, "names of a set of kind corruptions are empty"),
+        ({"kind": "corruptions", "severities": ()}, "severities of a set of kind corruptions are empty"),
     ],
 )
 def test_what_does_not_fit_is_one_line_before_any_compute(make_subject, drawn, settings, message):

@@ -6,9 +6,11 @@ To add one, write a module with
 * `check(subject, settings)`: look at what will be read, before hours are spent; UserError where it is not there;
 * `run(subject, settings) -> dict` of what goes to `results.json`: numbers, shares and accuracies in [0, 1];
 * `ROWS`: which of these numbers stand in tables and TensorBoard, under which title;
+* `UNLABELLED = True` where it needs neither the probe nor other labels of the training images;
 
 and list it here. A set that raises UserError, in either, is named and left out; it never stops the others. Nor does
-one that fails otherwise while it runs: that is shown with its traceback.
+one that fails otherwise while it runs: that is shown with its traceback. Only where one of several processes may fail
+alone, over records that do not read (`Unreadable`) or otherwise, all of them end: the others wait for it.
 """
 
 import logging
@@ -19,7 +21,7 @@ from typing import Any
 import jax
 
 from ncl_jax import config
-from ncl_jax.errors import Misspelt, UserError
+from ncl_jax.errors import Misspelt, Unreadable, UserError
 from ncl_jax.evaluation.sets import (
     categories,
     classes,
@@ -80,6 +82,8 @@ def available(subject: Any, chosen: Mapping[str, Any]) -> tuple[dict[str, Any], 
     for name, settings in chosen.items():
         try:
             _module(settings).check(subject, settings)
+            if subject.unlabelled and not getattr(_module(settings), "UNLABELLED", False):
+                raise UserError(subject.unlabelled)
             there[name] = settings
         except Misspelt:
             raise
@@ -93,12 +97,15 @@ def run(subject: Any, chosen: Mapping[str, Any]) -> tuple[dict[str, dict[str, An
     results, failed = {}, {}
     for name, settings in chosen.items():
         subject.say(f"evaluating {name}")
+        kind = kind_of(settings)
+        subject.measured = name if name != kind else ""
         try:
-            results[name] = {"kind": kind_of(settings), **_module(settings).run(subject, settings)}
+            results[name] = {"kind": kind, **_module(settings).run(subject, settings)}
         except Exception as error:  # after hours of others: these must not be lost
+            alone = isinstance(error, Unreadable) or not isinstance(error, UserError)
+            if alone and jax.process_count() > 1:  # the other processes are in the middle of this set
+                raise
             if not isinstance(error, UserError):
-                if jax.process_count() > 1:  # the other processes are in the middle of this set
-                    raise
                 log.exception("%s", name)
                 error = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             failed[name] = str(error)

@@ -30,6 +30,9 @@ class Settings:
 
 
 def check(subject: Any, settings: Settings) -> None:
+    for key in ("names", "severities"):
+        if not getattr(settings, key):
+            raise UserError(f"config.evaluation.sets: {key} of a set of kind corruptions are empty; give one at least")
     for name in settings.names:
         if name not in corruptions.NAMES + corruptions.EXTRA_NAMES:
             known = nearest(name, corruptions.NAMES + corruptions.EXTRA_NAMES)
@@ -51,10 +54,11 @@ def run(subject: Any, settings: Settings) -> dict[str, Any]:
             for name in settings.names
         }
     else:
+        place, batches = subject.encoder.place, subject.batches(subject.open(split=settings.split))
         accuracy = robustness.evaluate_corruptions(
             subject.predict,
             # On the devices once, a part of the batch on each, for all the ways it is corrupted in.
-            ({**b, "image": subject.place(b["image"])} for b in subject.batches(subject.open(split=settings.split))),
+            ({**batch, "image": place(batch["image"])} for batch in batches),
             functools.partial(_corrupt, seed=settings.seed),
             names=settings.names,
             severities=settings.severities,
@@ -72,10 +76,11 @@ def _corrupt(images: Any, name: str, severity: int, ids: Any, *, seed: int) -> A
 def _open(subject: Any, settings: Settings, name: str, severity: int) -> Any:
     if settings.dataset.startswith("folder:"):
         return subject.open(f"{settings.dataset}/{name}/{severity}", settings.split or "test")
-    if settings.dataset.partition(":")[0] == "cifar10_corrupted":  # its own words
+    base, colon, version = settings.dataset.partition(":")
+    if base == "cifar10_corrupted":  # its own words
         name = {"glass_blur": "frosted_glass_blur", "elastic_transform": "elastic"}.get(name, name)
-    default = "validation" if settings.dataset.startswith("imagenet2012") else "test"
-    return subject.open(f"{settings.dataset}/{name}_{severity}", settings.split or default)
+    default = "validation" if base.startswith("imagenet2012") else "test"
+    return subject.open(f"{base}/{name}_{severity}{colon}{version}", settings.split or default)
 
 
 def _stored(subject: Any, settings: Settings, name: str, severity: int) -> float:

@@ -24,5 +24,5 @@ def check(subject: Any, settings: Settings) -> None:
 
 
 def run(subject: Any, settings: Settings) -> dict[str, Any]:
-    draw = subject.on_devices(edges.draw_edges)
+    draw = subject.encoder.on_devices("edges", lambda: edges.draw_edges)
     return changed.run(subject, settings.split, lambda images, ids: draw(images))

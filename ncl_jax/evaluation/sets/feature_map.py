@@ -11,6 +11,7 @@ from ncl_jax.evaluation import figures
 from ncl_jax.schema import option
 
 ROWS = ()
+UNLABELLED = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ ROWS = (
     Row("uniformity", "uniformity", ""),
     Row("alignment", "alignment of two views", ""),
 )
+UNLABELLED = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +44,8 @@ def _views(subject: Any, images: int) -> tuple[np.ndarray, np.ndarray]:
     """Features of two random views of each image, made as in training; batch norm in eval mode."""
     config = test_views.as_trained(subject.config)
     variables = jax.device_put(jax.tree.map(parallel.local_value, subject.variables), jax.local_devices()[0])
-    encode = jax.jit(lambda variables, view: subject.model.apply(variables, view, train=False))
-    pairs = []
-    for views in test_views.batches(config, images=images):
+    encode, pairs = subject.encoder.encode_views, []
+    for views in test_views.batches(subject.encoder, config, images=images):
         queries, shuffled = (np.asarray(encode(variables, views[name]), np.float32) for name in ("query", "key"))
         keys = np.empty_like(shuffled)
         keys[np.asarray(views["key_order"])] = shuffled

@@ -13,6 +13,7 @@ from ncl_jax.evaluation.rows import Row
 from ncl_jax.schema import option
 
 ROWS = (Row("same_class", "nearest neighbours of the same class"),)
+UNLABELLED = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,8 @@ def run(subject: Any, settings: Settings) -> dict[str, Any]:
             path,
             count=settings.count,
         )
+    if subject.unlabelled:
+        return {}  # a figure alone
     return {"same_class": float(np.mean(test["label"][nearest] == test["label"][queries][:, None]))}
 
 

@@ -26,6 +26,7 @@ ROWS = (
     Row("texture.mean", "cosine to texture negatives", ""),
     Row("texture_dataset.mean", "cosine to stored texture negatives", ""),
 )
+UNLABELLED = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +44,11 @@ def check(subject: Any, settings: Settings) -> None:
 
 def run(subject: Any, settings: Settings) -> dict[str, Any]:
     config = _config(subject)
-    method = methods.build(config, 1)
     current = jax.device_put((subject.current.params, subject.current.extra), parallel.replicated(subject.mesh))
     params, extra = jax.device_put(jax.tree.map(parallel.local_value, current), jax.local_devices()[0])
-    compare = jax.jit(lambda params, extra, views: method.loss(params, extra, views, jax.random.key(0))[1])
+    compare = subject.encoder.once(("similarity", repr(config)), lambda: _comparison(config))
     found: dict[str, list[np.ndarray]] = {}
-    for views in test_views.batches(config, images=settings.images):
+    for views in test_views.batches(subject.encoder, config, images=settings.images):
         for kind, values in _cosines(config, compare(params, extra, views), extra.get("queue")).items():
             found.setdefault(kind, []).append(values)
     cosines = {kind: np.concatenate(values) for kind, values in found.items()}
@@ -60,6 +60,12 @@ def run(subject: Any, settings: Settings) -> dict[str, Any]:
 
 def _config(subject: Any) -> Any:
     return test_views.as_trained(subject.config, keep=tuple(subject.config.negatives))
+
+
+def _comparison(config: Any) -> Any:
+    """A jitted function from parameters, the state beside them, and views to the embeddings of them all."""
+    method = methods.build(config, 1)
+    return jax.jit(lambda params, extra, views: method.loss(params, extra, views, jax.random.key(0))[1])
 
 
 def _cosines(config: Any, aux: dict[str, Any], queue: Any) -> dict[str, np.ndarray]:

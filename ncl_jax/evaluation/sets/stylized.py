@@ -49,10 +49,11 @@ def check(subject: Any, settings: Settings) -> None:
 
 def run(subject: Any, settings: Settings) -> dict[str, Any]:
     styles = subject.images(_open_styles(subject, settings), settings.num_styles)
-    method = stylize.stylize
-    if settings.adain_vgg:
-        method = functools.partial(_by_adain, adain.load(settings.adain_vgg, settings.adain_decoder))
-    draw = subject.on_devices(method)
+    files = settings.adain_vgg, settings.adain_decoder
+    draw = subject.encoder.on_devices(
+        ("stylized", files),
+        lambda: functools.partial(_by_adain, adain.load(*files)) if settings.adain_vgg else stylize.stylize,
+    )
 
     def change(images: Any, ids: Any) -> Any:
         chosen = [np.random.default_rng((settings.seed, int(i))).integers(len(styles)) for i in ids]

@@ -43,4 +43,4 @@ def run(subject: Any, settings: Settings) -> dict[str, Any]:
         made = synthesize(keys[:, 1], patches, size=size, quality=settings.quality)
         return jnp.round(255 * made).astype(jnp.uint8)
 
-    return changed.run(subject, settings.split, subject.on_devices(draw))
+    return changed.run(subject, settings.split, subject.encoder.on_devices(("textures", settings, size), lambda: draw))

@@ -17,6 +17,7 @@ ROWS = (
     Row("top1", "{name}, own probe"),
     Row("mean_per_class", "{name}, mean per class"),
 )
+UNLABELLED = True
 
 
 @dataclasses.dataclass(frozen=True)
