@@ -73,10 +73,12 @@ def synthesize(
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(len(exemplars)))
     if keys.shape != exemplars.shape[:1]:
         raise UserError(f"synthesize: key of shape {key.shape}, want one key or one per image {exemplars.shape[:1]}")
-    if quality == "faithful":
-        images, sources = faithful.synthesize(keys, jnp.asarray(exemplars), faithful.tables(size), size)
-    else:
-        images, sources = _synthesize(keys, jnp.asarray(exemplars), size, quality)
+    exemplars = jnp.asarray(exemplars)
+    with jax.enable_x64(False):  # positions are 32-bit words; and textures are the same in either mode
+        if quality == "faithful":
+            images, sources = faithful.synthesize(keys, exemplars, faithful.tables(size), size)
+        else:
+            images, sources = _synthesize(keys, exemplars, size, quality)
     return (images, sources) if return_sources else images
 
 

@@ -1,5 +1,7 @@
 """Synthesis: pixels come from where it says, chance is the key's alone, and textures look like their exemplars."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,6 +55,19 @@ def test_short_floats_stay_what_they_are(dtype):
     images, sources = synthesize(jax.random.key(0), exemplars, size=32, quality="draft", return_sources=True)
     assert images.dtype == dtype
     np.testing.assert_array_equal(np.asarray(images), looked_up(exemplars, sources))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_64_bits_change_nothing_but_the_pixels_dtype(dtype):
+    exemplars = noise().astype(np.float64) + 1e-9  # more digits than float32 has
+    options = {"size": 32, "quality": "draft", "return_sources": True}
+    _, want = synthesize(jax.random.key(0), exemplars.astype(np.float32), **options)
+    with jax.enable_x64(True):
+        exemplars = jnp.asarray(exemplars, dtype)
+        images, sources = jax.jit(functools.partial(synthesize, **options))(jax.random.key(0), exemplars)
+    assert images.dtype == dtype
+    np.testing.assert_array_equal(np.asarray(images), looked_up(exemplars, sources))
+    np.testing.assert_array_equal(np.asarray(sources), np.asarray(want))
 
 
 def test_same_key_same_image_and_other_key_another():
