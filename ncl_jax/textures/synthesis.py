@@ -65,9 +65,12 @@ def synthesize(
         batches of another size all but about one in 300 small ones, where two places fit alike to the last bit.
 
     Raises:
-        UserError: integer exemplars, another rank or channel count, sizes out of range, an unknown quality.
+        UserError: integer exemplars, another rank or channel count, sizes out of range, an unknown quality, a key that
+            is not typed.
     """
     check(exemplars, size, quality)
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        raise UserError(f"synthesize: key of {key.dtype} {key.shape}, want a typed key: jax.random.key(seed)")
     keys = key
     if key.ndim == 0:
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(len(exemplars)))

@@ -148,9 +148,12 @@ def test_bad_input_is_refused_in_one_line(exemplars, options, names):
     assert "\n" not in str(error.value)
 
 
-def test_a_key_per_image_or_one():
-    with pytest.raises(UserError, match="key"):
+def test_a_typed_key_per_image_or_one():
+    with pytest.raises(UserError, match="one per image"):
         synthesize(jax.random.split(jax.random.key(0), 3), noise(2))
+    for batch in (1, 2):  # an untyped key of two words is not one per image of two
+        with pytest.raises(UserError, match=r"jax\.random\.key\(seed\)"):
+            synthesize(jax.random.PRNGKey(0), noise(batch))
 
 
 @pytest.mark.parametrize("size", [32, 64])
