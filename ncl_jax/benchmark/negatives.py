@@ -42,6 +42,8 @@ def run(options: Options) -> Result:
 def _configs(config: Config | None, notes: list[str]) -> list[Config]:
     """One config per row, each with a single kind; kinds that do not fit a size are noted."""
     if config is not None:
+        if not config.negatives:
+            raise UserError("config.negatives is empty: name a kind there, or leave out --config to measure all")
         raw = config_lib.to_dict(config)
         return [config_lib.parse(raw | {"negatives": {kind: raw["negatives"][kind]}}) for kind in raw["negatives"]]
     configs = []

@@ -117,8 +117,8 @@ def plan(
         size = shape[0] if shape and shape[0] == shape[1] and shape[0] < 224 else 224
     if not 8 <= size <= 2048:
         raise UserError(f"--size={size}: want 8 to 2048 pixels")
-    if seed < 0:
-        raise UserError(f"--seed={seed}: want 0 or more")
+    if not 0 <= seed < 2**32:  # a key keeps no more of it
+        raise UserError(f"--seed={seed}: want 0 to {2**32 - 1}")
     return Recipe(source, quality, size, max(4, round(96 * size / 224)), seed, data_dir), splits
 
 

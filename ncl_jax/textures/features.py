@@ -86,7 +86,7 @@ def sampling_matrix(length: int, positions: tuple[int, int, int], sigma: float) 
 
 def exemplar_maps(
     exemplars: Float[Array, "e h w 3"], *, spread: int, step: int, features: int, sigma: float, blur: float
-) -> tuple[Float[Array, "e hq wq 3"], Int32[Array, " words"], Float[Array, " d"]]:
+) -> tuple[Float[Array, "e hq wq 3"], Int32[Array, "places d/4"], Float[Array, " d"]]:
     """Blurred colours and the packed features of the neighbourhoods of every `step`-th source position.
 
     Features stay in the order in which they are computed; `table_index` finds them.
@@ -124,7 +124,7 @@ def exemplar_maps(
     filters = [quad.transpose(2, 3, 4, 0, 1, 5) for quad in quad_basis(features, sigma)]
     maps = convolve(cells, [quad.reshape(3, 3, 4, 4 * quad.shape[-1]) for quad in filters])
     words, scale = pack(jnp.concatenate([part.reshape(-1, 4, part.shape[-1] // 4) for part in maps], axis=-1))
-    return colours, words.reshape(-1), scale
+    return colours, words.reshape(-1, features // 4), scale
 
 
 def table_index(
@@ -168,10 +168,11 @@ def _columns(cells: Float[Array, "3 n i j 4"]) -> Float[Array, "3 n i j-2 12"]:
     return jnp.concatenate([cells[:, :, :, x : x + cells.shape[3] - 2] for x in range(3)], axis=-1)
 
 
-def respond(beside: parity.Beside, features: int, sigma: float) -> Float[Array, "d n i j"]:
+def respond(beside: parity.Beside, features: int, sigma: float) -> list[Float[Array, "n i j"]]:
     """The filters' responses at the pixels of one parity, in the order of `convolve`'s; for GPUs.
 
-    The 25 planes under the taps lie one after the other, so that neither they nor the responses are ever transposed.
+    A plane each, and sums of the 25 planes under the taps: as products or in one array they would not be made, with
+    what is done to each of them next, by a single kernel that reads the planes once.
 
     Args:
         beside: gives the colour components `[3 n i j]` of the pixels so many rows and columns away.
@@ -179,12 +180,10 @@ def respond(beside: parity.Beside, features: int, sigma: float) -> Float[Array, 
     taps = [beside(int(y), int(x)) for y in _TAPS for x in _TAPS]
     responses = []
     for component, filters in enumerate(basis(features, sigma)):
-        weights, under = filters.reshape(25, -1).T, [tap[component] for tap in taps]
-        if len(weights) < 4:  # too few for a product
-            responses += [sum(float(w) * tap for w, tap in zip(row, under, strict=True)) for row in weights]
-        else:
-            responses += list(jnp.tensordot(weights, jnp.stack(under), 1, precision=jax.lax.Precision.HIGHEST))
-    return jnp.stack(responses)
+        under = [tap[component] for tap in taps]
+        for weights in filters.reshape(25, -1).T:
+            responses.append(sum(float(w) * tap for w, tap in zip(weights, under, strict=True)))
+    return responses
 
 
 def pack(maps: Float[Array, "p q d"]) -> tuple[Int32[Array, "p q d/4"], Float[Array, " d"]]:

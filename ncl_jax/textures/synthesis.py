@@ -65,18 +65,23 @@ def synthesize(
         batches of another size all but about one in 300 small ones, where two places fit alike to the last bit.
 
     Raises:
-        UserError: integer exemplars, another rank or channel count, sizes out of range, an unknown quality.
+        UserError: integer exemplars, another rank or channel count, sizes out of range, an unknown quality, a key that
+            is not typed.
     """
     check(exemplars, size, quality)
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        raise UserError(f"synthesize: key of {key.dtype} {key.shape}, want a typed key: jax.random.key(seed)")
     keys = key
     if key.ndim == 0:
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(len(exemplars)))
     if keys.shape != exemplars.shape[:1]:
         raise UserError(f"synthesize: key of shape {key.shape}, want one key or one per image {exemplars.shape[:1]}")
-    if quality == "faithful":
-        images, sources = faithful.synthesize(keys, jnp.asarray(exemplars), faithful.tables(size), size)
-    else:
-        images, sources = _synthesize(keys, jnp.asarray(exemplars), size, quality)
+    exemplars = jnp.asarray(exemplars)
+    with jax.enable_x64(False):  # positions are 32-bit words; and textures are the same in either mode
+        if quality == "faithful":
+            images, sources = faithful.synthesize(keys, exemplars, faithful.tables(size), size)
+        else:
+            images, sources = _synthesize(keys, exemplars, size, quality)
     return (images, sources) if return_sources else images
 
 
@@ -165,13 +170,14 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
     batch, half = len(quad), quad.shape[-1]
     colours, words, steps = _maps(settings, level, exemplars)
     filters = [jnp.asarray(quad) for quad in features.quad_basis(level.features, settings.sigma)]
-    words_each, priced = level.features // 4, level.crowding > 0 or level.tone > 0
+    priced = level.crowding > 0 or level.tone > 0
     neighbours = usage.colour_neighbours(exemplars, space) if level.tone else None
     around = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if level.wide or y == 0 or x == 0]
     around.sort(key=lambda offset: abs(offset[0]) + abs(offset[1]))  # a tie keeps the pixel as it is
     tried = around + [(0, 0)] * level.random  # by candidate
     offsets = jnp.asarray([*tried, (0, 0)], jnp.int32)  # one more: `one_by_one` prepares what comes next
-    image = jnp.arange(batch)[:, None, None]
+    at_once = jax.default_backend() == "gpu"
+    axis = 0 if at_once else 4  # of a cell's pixels: planes, or side by side for products of windows
 
     def one_pass(number_of_pass, carry):
         prices = None
@@ -185,9 +191,8 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
         quad, cells = carry
         (a, b), (last_a, last_b) = parity.at(t), parity.at(t - 1)
         changed = jax.lax.dynamic_slice(quad, (0, last_a, last_b, 0, 0), (batch, 1, 1, half, half))[:, 0, 0]
-        changed = jnp.moveaxis(positions.take(colours, space.index(changed)), -1, 0)[..., None]
-        cells = jax.lax.dynamic_update_slice(cells, changed, (0, 0, 0, 0, 2 * last_a + last_b))
-        framed = jnp.pad(cells, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+        changed = jnp.expand_dims(jnp.moveaxis(positions.take(colours, space.index(changed)), -1, 0), axis)
+        cells = jax.lax.dynamic_update_slice_in_dim(cells, changed, 2 * last_a + last_b, axis)
         padded = jnp.pad(quad, ((0, 0), (0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-1)
 
         def settle(c, neighbour, offset):
@@ -198,19 +203,19 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
 
         def found(position):
             """Where a candidate's features are and, at levels that mind usage, its region's price."""
-            start = (space.features(position) + image * (words.shape[1] // words_each)) * words_each
+            place = space.features(position)
             if not priced:
-                return (start,)
+                return (place,)
             row, column = space.region(position)
-            return start, positions.take(prices, row * space.bins + column)
+            return place, positions.take(prices, row * space.bins + column)
 
-        def code(c, wanted, start, price=None):
+        def code(c, wanted, place, price=None):
             """Distance and candidate in one word, so that the least of them names the candidate."""
-            distance = jnp.zeros(start.shape)
-            start = start[None] + jnp.arange(words_each)[:, None, None, None]
-            numbers = features.unpack(jnp.take(words.reshape(-1), start, mode="clip"))
+            distance = jnp.zeros(place.shape)
+            numbers = features.unpack(positions.take(words, place))
             for j in range(level.features):
-                its = numbers[j // words_each][j % words_each]
+                byte, word = divmod(j, words.shape[-1])
+                its = numbers[byte][..., word]
                 distance += ((its - wanted[j]) * steps[:, j, None, None]) ** 2
             distance *= jnp.where(c < len(around), 1.0, (1 + settings.reluctance) ** 2)
             if price is not None:
@@ -219,6 +224,7 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
 
         def one_by_one():
             """The best candidates; only the best so far is kept, which is what a CPU's cache holds."""
+            framed = jnp.pad(cells, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
             wanted = jnp.concatenate(features.convolve(framed, [quad[a, b] for quad in filters]), axis=-1)
             wanted = jnp.moveaxis(wanted / steps[:, None, None, :], -1, 0)
 
@@ -246,8 +252,10 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
         def all_at_once():
             """The same, in few kernels over all candidates, as a GPU has it fastest."""
             plane = functools.partial(jax.lax.dynamic_index_in_dim, keepdims=False)
-            colour = parity.beside(lambda p, q: plane(framed, 2 * p + q, 4), a, b)
-            wanted = features.respond(colour, level.features, settings.sigma) / steps.T[:, :, None, None]
+            framed = jnp.pad(cells, ((0, 0), (0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+            colour = parity.beside(lambda p, q: plane(framed, 2 * p + q, 0), a, b)
+            wanted = features.respond(colour, level.features, settings.sigma)
+            wanted = [response / steps[:, j, None, None] for j, response in enumerate(wanted)]
             places = padded.reshape(batch, 4, half + 2, half + 2)
             neighbour = parity.beside(lambda p, q: plane(places, 2 * p + q, 1), a, b)
 
@@ -259,8 +267,9 @@ def _refine(settings, level, space, number, seeds, quad, variance, exemplars):
             position, codes = jax.vmap(candidate)(jnp.arange(len(tried)), around_each, offsets[:-1])
             return jnp.take_along_axis(position, jnp.min(codes, axis=0, keepdims=True) & 15, axis=0, mode="clip")[0]
 
-        chosen = all_at_once() if jax.default_backend() == "gpu" else one_by_one()
+        chosen = all_at_once() if at_once else one_by_one()
         return jax.lax.dynamic_update_slice(quad, chosen[:, None, None], (0, a, b, 0, 0)), cells
 
-    cells = positions.take(colours, space.index(quad)).transpose(5, 0, 3, 4, 1, 2).reshape(3, batch, half, half, 4)
+    cells = positions.take(colours, space.index(quad)).reshape(batch, 4, half, half, 3)
+    cells = jnp.moveaxis(jnp.moveaxis(cells, -1, 0), 2, axis)
     return jax.lax.fori_loop(0, level.passes, one_pass, (quad, cells))[0]

@@ -178,6 +178,13 @@ def test_negatives_without_a_config_measures_every_kind_or_says_why_not(monkeypa
     assert told == set(negatives.REGISTRY)
 
 
+def test_negatives_of_a_config_that_has_none():
+    from ncl_jax.benchmark import negatives as measured
+
+    with pytest.raises(UserError, match=r"config\.negatives is empty"):
+        measured.run(Options(config.parse(TINY | {"negatives": {}})))
+
+
 def test_import_is_measured_without_tensorflow(monkeypatch):
     from ncl_jax.benchmark import import_time
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import types
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -84,12 +85,20 @@ def test_a_burst_is_shared_by_its_batches(monkeypatch):
     monkeypatch.setattr(input_benchmark.workers, "cores", lambda: 2)
     loaded = []
 
+    class Batch:
+        pass
+
+    def load():
+        assert sum(batch() is not None for batch in loaded) <= 1  # but for the last one, batches are let go
+        loaded.append(weakref.ref(batch := Batch()))
+        return batch
+
     def measure_one(call, seconds):
-        call()
+        assert call() is loaded[-1]()
         return Timing(16.0, (8.0,))
 
     monkeypatch.setattr(input_benchmark.timing, "measure_one", measure_one)
-    each = input_benchmark._each(lambda: loaded.append(1), 1.0)
+    each = input_benchmark._each(load, 1.0)
     assert each.median == 8.0 / len(loaded)
 
 

@@ -1,5 +1,6 @@
 """Speed and quality of every quality, each once."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from ncl_jax.benchmark import textures
@@ -31,3 +32,19 @@ def test_every_quality_is_timed_and_judged(monkeypatch, tmp_path):
             assert rest[0][0]["island"] is None  # the reference tells no sources
         else:
             assert "absent is not there" in result.notes[-1]
+
+
+def test_a_quality_is_compiled_once(monkeypatch):
+    traced = []
+
+    def synthesize(key, exemplars, *, size, quality):
+        traced.append(quality)
+        return jnp.zeros((len(exemplars), size, size, 3))
+
+    monkeypatch.setattr(textures, "synthesize", synthesize)
+    monkeypatch.setattr(textures, "BATCH", {"cpu": 4})
+    monkeypatch.setattr(textures, "ALL", ("draft", "fast"))
+    rows, samples = textures._speed(0.01)
+    assert traced == ["draft", "fast"]  # and what was compiled is run
+    assert list(samples) == [row["quality"] for row in rows] == ["draft", "fast"]
+    assert all(row["compile (s)"] > 0 for row in rows)

@@ -319,7 +319,8 @@ def test_a_sample_of_nothing_is_none(data_dir, tmp_path):
         ({"splits": ("tran",)}, "no split 'tran'; it has train, bad, rotten"),
         ({"quality": "best"}, "--quality=best: one of standard"),
         ({"size": 4}, "--size=4: want 8"),
-        ({"seed": -1}, "--seed=-1"),
+        ({"seed": -1}, "--seed=-1: want 0 to 4294967295"),
+        ({"seed": 2**32}, "--seed=4294967296"),
     ],
 )
 def test_refusals(data_dir, changes, message):

@@ -1,5 +1,7 @@
 """Synthesis: pixels come from where it says, chance is the key's alone, and textures look like their exemplars."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,6 +57,19 @@ def test_short_floats_stay_what_they_are(dtype):
     np.testing.assert_array_equal(np.asarray(images), looked_up(exemplars, sources))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_64_bits_change_nothing_but_the_pixels_dtype(dtype):
+    exemplars = noise().astype(np.float64) + 1e-9  # more digits than float32 has
+    options = {"size": 32, "quality": "draft", "return_sources": True}
+    _, want = synthesize(jax.random.key(0), exemplars.astype(np.float32), **options)
+    with jax.enable_x64(True):
+        exemplars = jnp.asarray(exemplars, dtype)
+        images, sources = jax.jit(functools.partial(synthesize, **options))(jax.random.key(0), exemplars)
+    assert images.dtype == dtype
+    np.testing.assert_array_equal(np.asarray(images), looked_up(exemplars, sources))
+    np.testing.assert_array_equal(np.asarray(sources), np.asarray(want))
+
+
 def test_same_key_same_image_and_other_key_another():
     exemplars = noise()
     first, again, other = (np.asarray(synthesize(jax.random.key(k), exemplars, size=40)) for k in (0, 0, 1))
@@ -74,7 +89,7 @@ def test_one_by_one_equals_the_batch():
 
 
 @pytest.mark.parametrize(("count", "side", "size"), [(2, 24, 40), (3, 31, 33)])
-@pytest.mark.parametrize("quality", ["standard", "draft"])
+@pytest.mark.parametrize("quality", ["standard", "fast", "draft"])  # `fast`: a random place at the finest level, too
 def test_a_gpus_way_gives_a_cpus_sources(monkeypatch, quality, count, side, size):
     """Candidates one by one, or all at once; features by products of windows, or of planes."""
     options = {"size": size, "quality": quality, "return_sources": True}
@@ -133,9 +148,12 @@ def test_bad_input_is_refused_in_one_line(exemplars, options, names):
     assert "\n" not in str(error.value)
 
 
-def test_a_key_per_image_or_one():
-    with pytest.raises(UserError, match="key"):
+def test_a_typed_key_per_image_or_one():
+    with pytest.raises(UserError, match="one per image"):
         synthesize(jax.random.split(jax.random.key(0), 3), noise(2))
+    for batch in (1, 2):  # an untyped key of two words is not one per image of two
+        with pytest.raises(UserError, match=r"jax\.random\.key\(seed\)"):
+            synthesize(jax.random.PRNGKey(0), noise(batch))
 
 
 @pytest.mark.parametrize("size", [32, 64])
