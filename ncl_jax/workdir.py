@@ -147,7 +147,8 @@ def check_network(folder: Path, config: config_lib.Config) -> None:
 
 def check_same(folder: Path, config: config_lib.Config) -> None:
     """UserError where the folder holds a run that learns something else, and has kept something of it."""
-    if not (folder / "config.json").exists() or not any(folder.glob("checkpoints/[0-9]*")):
+    kept = any(folder.glob("checkpoints/[0-9]*")) or (folder / "results.json").exists()
+    if not kept or not (folder / "config.json").exists():
         return
     old = read_config(folder)
     changes = [

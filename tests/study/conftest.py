@@ -30,7 +30,7 @@ def studied(monkeypatch, tmp_path):
             return None
         if fault == "SIGTERM":
             os.kill(os.getpid(), signal.SIGTERM)
-        (folder / "checkpoints").mkdir(exist_ok=True)
+        (folder / "checkpoints" / "2").mkdir(parents=True, exist_ok=True)
         workdir.write_json(folder / "config.json", config_lib.to_dict(config))
         accuracy = ACCURACY.get((variant, seed), 0.25)
         bias = {"shape_bias": accuracy / 2}
