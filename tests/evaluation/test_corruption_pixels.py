@@ -91,6 +91,7 @@ def test_noise_has_the_packages_moments(name, tolerance, severity):
 @pytest.mark.parametrize("severity", [1, 3, 5])
 def test_random_images_have_the_packages_statistics(name, mean, spread, severity):
     image = picture()
+    np.random.seed(severity)  # which the package draws by; without one in some hundred runs missed the bound
     got = np.stack([corrupted(image, name, severity, number) for number in range(12)])
     want = np.stack([published(image, name, severity) for _ in range(12)])
     assert abs(got.mean() - want.mean()) < mean

@@ -105,7 +105,7 @@ def test_sigterm_reaches_steps_that_are_taken_many_at_a_time(data, tmp_path):
 def test_one_that_is_refused_takes_the_other_along(data, tmp_path):
     """Process 0 finds a workdir of another config and stops with a line; process 1 must not wait for ever."""
     folder = tmp_path / "run"
-    folder.mkdir()
+    (folder / "checkpoints" / "8").mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"batch": 64, "method": {"queue_size": 64}}))
     processes = pair(folder, *FLAGS, data)
     (status, said), (other_status, other_said) = end(folder, processes, 150)
