@@ -16,10 +16,10 @@ import jax.numpy as jnp
 from jax.sharding import Sharding
 from orbax.checkpoint import v1 as ocp
 
+from ncl_jax import workdir
 from ncl_jax.errors import UserError
 
 Tree = TypeVar("Tree")
-_log = logging.getLogger(__name__)
 # Orbax logs the errors that it raises, too, and what it cannot read of damaged metadata.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname or record.levelno < logging.WARNING)
 _policies = ocp.training.preservation_policies
@@ -31,8 +31,8 @@ class Checkpoints:
     `reading`: nothing in the folder is touched, for a run may be at work in it.
     """
 
-    def __init__(self, workdir: Path | str, *, keep: int = 2, keep_every_steps: int = 0, reading: bool = False) -> None:
-        self.folder, self._reading = Path(workdir).resolve() / "checkpoints", reading
+    def __init__(self, run_dir: Path | str, *, keep: int = 2, keep_every_steps: int = 0, reading: bool = False) -> None:
+        self.folder, self._reading = Path(run_dir).resolve() / "checkpoints", reading
         rules: list[Any] = [_policies.LatestN(keep)]
         if keep_every_steps:
             rules.append(_policies.EveryNSteps(keep_every_steps))
@@ -88,7 +88,7 @@ class Checkpoints:
         except Exception as error:
             if lost := _lost_process(error):
                 raise jax.errors.JaxRuntimeError(lost) from error
-            kept = sorted(int(path.name) for path in self.folder.glob("*") if path.name.isdigit())
+            kept = workdir.kept_steps(self.folder.parent)
             last = f"the last one is of step {kept[-1]}" if kept else "there is none yet"
             raise UserError(
                 f"{self.folder}: a checkpoint cannot be written ({_reason(error)}); {last}; make room or mend the "

@@ -19,10 +19,7 @@ from ncl_jax.errors import UserError
 log = logging.getLogger(__name__)
 
 # May change between the parts of one run: they do not touch what is learnt.
-_FREE = (
-    *("log_every", "collapse_rank", "checkpoint.", "evaluation."),
-    *("data.data_dir", "data.max_bad_share", "optim.shard_state"),
-)
+FREE = ("log_every", "collapse_rank", "checkpoint.", "data.data_dir", "data.max_bad_share", "optim.shard_state")
 
 # Of these depends what a checkpoint holds.
 _STATE = ("model.name", "model.width", "model.stem", "method.", "optim.name", "optim.momentum")
@@ -137,6 +134,11 @@ def hold(folder: Path, name: str) -> IO[str]:
     return file
 
 
+def kept_steps(folder: Path) -> list[int]:
+    """The steps of the finished checkpoints in a workdir, by their names alone, oldest first."""
+    return sorted(int(path.name) for path in folder.glob("checkpoints/*") if path.name.isdigit())
+
+
 def check_network(folder: Path, config: config_lib.Config) -> None:
     """UserError where the config asks for another state than the run in the folder has, which then cannot be read."""
     old, new = config_lib.to_dict(read_config(folder)), config_lib.to_dict(config)
@@ -147,14 +149,14 @@ def check_network(folder: Path, config: config_lib.Config) -> None:
 
 def check_same(folder: Path, config: config_lib.Config) -> None:
     """UserError where the folder holds a run that learns something else, and has kept something of it."""
-    kept = any(folder.glob("checkpoints/[0-9]*")) or (folder / "results.json").exists()
+    kept = kept_steps(folder) or (folder / "results.json").exists()
     if not kept or not (folder / "config.json").exists():
         return
     old = read_config(folder)
     changes = [
         line
         for line in config_lib.difference(config_lib.to_dict(old), config_lib.to_dict(config))
-        if not line.startswith(_FREE)
+        if not line.startswith((*FREE, "evaluation."))
     ]
     if changes:
         raise UserError(

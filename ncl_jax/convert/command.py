@@ -105,9 +105,9 @@ def start_run(network: Network, config: Config, folder: str | os.PathLike) -> li
     _check_model(network, config)
     # Before anything is written there, and not through Checkpoints, which tidies up: a run may be at work.
     run_dir = Path(folder).expanduser().resolve()
-    steps = [int(place.name) for place in (run_dir / "checkpoints").glob("*") if place.name.isdigit()]
+    steps = workdir.kept_steps(run_dir)
     if steps:
-        raise UserError(f"{run_dir}: holds a run already (step {max(steps)}); choose another workdir")
+        raise UserError(f"{run_dir}: holds a run already (step {steps[-1]}); choose another workdir")
     if config.optim.name != "sgd":
         network = dataclasses.replace(network, momentum=None)
     mesh = parallel.data_mesh()
@@ -130,7 +130,8 @@ def start_run(network: Network, config: Config, folder: str | os.PathLike) -> li
         fresh, step=np.asarray(step, np.int32), params=params, extra=extra, optimizer=optimizer_state or fresh.optimizer
     )
     with workdir.claim(run_dir, config), Checkpoints(run_dir) as checkpoints:
-        notes = {"position": {"epoch": epoch, "offset": 0}, "num_classes": data.num_classes or 0}
+        notes: dict[str, Any] = {"num_classes": data.num_classes or 0, "num_examples": data.num_examples}
+        notes["position"] = {"epoch": epoch, "offset": 0}
         checkpoints.save(step, jax.device_put(current, parallel.replicated(mesh)), notes, wait=True)
     return _told(network, config, fresh, goes_on, epoch, folder)
 

@@ -30,7 +30,7 @@ LOCK = ".study"  # held by the process that is at work on it
 
 _log = logging.getLogger(__name__)
 # May differ between a finished run and the plan: what it has learnt and measured stays.
-_FREE = ("log_every", "checkpoint.", "data.data_dir", "evaluation.every_epochs", "evaluation.online")
+_FREE = (*workdir.FREE, "evaluation.every_epochs", "evaluation.online")
 
 
 class _Stop(BaseException):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ncl_jax import config as config_lib
-from ncl_jax import workdir
+from ncl_jax import metrics, workdir
 from ncl_jax.benchmark import machine
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import report
@@ -96,7 +96,7 @@ def _run(plan: Plan, root: Path, variant: str, seed: int) -> dict[str, Any]:
     changes = runs.changes(record["config"], plan.config(variant, seed)) if record["status"] == "finished" else []
     if changes:  # its figures compare with nothing here
         record = {"status": "other settings", "error": "; ".join(changes)}
-    described, log = record.get("machine"), _log(folder / "metrics.jsonl")
+    described, log = record.get("machine"), metrics.read(folder / "metrics.jsonl")
     return {
         "variant": variant,
         "seed": seed,
@@ -108,17 +108,6 @@ def _run(plan: Plan, root: Path, variant: str, seed: int) -> dict[str, Any]:
         "curves": {} if changes else _curves(log),
         "training": _last(log) if record["status"] == "finished" else {},
     }
-
-
-def _log(path: Path) -> Log:
-    lines = path.read_text().splitlines() if path.exists() else []
-    rows = []
-    for line in lines:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:  # the line that a killed run was writing
-            continue
-    return rows
 
 
 def _last(log: Log) -> dict[str, float]:

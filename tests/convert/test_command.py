@@ -1,18 +1,16 @@
 """`ncl-jax convert` and `evaluate --torch` from the command line: files to runs, runs to files, both to results."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from smoke import CONFIG as SMOKE
 
 from ncl_jax import main
 from ncl_jax.checkpoint import Checkpoints
 from ncl_jax.convert import load_torch
 from ncl_jax.convert.verify import check_equal
-
-SMOKE = str(Path(__file__).parents[2] / "configs" / "smoke.py")
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +106,8 @@ def test_a_moco_run_there_and_back(moco_file, config, tmp_path, capsys):
     assert "SGD's weight_decay was 0.0005, the config has 0.0001" in lines
     assert lines[-1].endswith("goes on at epoch 3 of 4")
     with Checkpoints(tmp_path / "on") as checkpoints:
-        assert (checkpoints.steps, checkpoints.notes()["position"]) == ([6], {"epoch": 3, "offset": 0})
+        notes = {"position": {"epoch": 3, "offset": 0}, "num_classes": 2, "num_examples": 64}
+        assert (checkpoints.steps, checkpoints.notes()) == ([6], notes)
 
 
 @pytest.mark.parametrize(
