@@ -218,4 +218,4 @@ def _alphas(alpha: float | Float[Array, " m"], similarity: Float[Array, "b m"]) 
     alphas, count = jnp.asarray(alpha, jnp.float32), similarity.shape[1]
     if alphas.shape not in ((), (count,)):
         raise UserError(f"alpha of shape {alphas.shape}: want one number, or one for each of {count} negatives")
-    return jnp.broadcast_to(alphas, (1, count)) if alphas.ndim == 0 else alphas[None, :]
+    return jnp.broadcast_to(alphas, (count,))[None, :]

@@ -70,7 +70,7 @@ def _init(
         # Only shapes matter to the networks' initialisation.
         params, extra = method.init(init_key, jnp.zeros((2, size, size, 3)))
         probe = None
-        if num_classes:
+        if num_classes > 1:  # of one class, as unlabelled images in a folder have, a probe says nothing
             probe = online_probe.init(_feature_dim(config, method, params, extra), num_classes)
         return TrainState(jnp.zeros((), jnp.int32), run_key, params, extra, optimizer.init(params), probe)
 

@@ -75,9 +75,7 @@ def make_step(config: Config, method: Method, optimizer: optax.GradientTransform
         }
         probe = state.probe
         if probe is not None:
-            probe, top1 = online_probe.update(probe, aux["features"], batch["label"])
-            if len(probe["params"]["bias"]) > 1:  # of one class, as unlabelled images in a folder have, it says nothing
-                metrics["online_top1"] = top1
+            probe, metrics["online_top1"] = online_probe.update(probe, aux["features"], batch["label"])
         new = TrainState(
             step=state.step + 1,
             key=state.key,
