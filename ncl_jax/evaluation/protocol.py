@@ -70,12 +70,11 @@ def evaluate(subject: Subject) -> dict[str, Any]:
     config = subject.config
     there, missing = sets.available(subject, config.evaluation.sets)  # the table says what is missing
     results: dict[str, Any] = {"dataset": f"{config.data.name}, {config.data.test_split}"}
+    results["test_images"] = len(subject.test["label"])
     if subject.unlabelled:
         missing = {_BY_LABELS: subject.unlabelled} | missing
     else:
         results["train_images"] = len(subject.train["label"])
-    results["test_images"] = len(subject.test["label"])
-    if not subject.unlabelled:
         results |= {"knn_top1": subject.knn(), "linear_top1": subject.linear()}
     results["sets"], failed = sets.run(subject, there)
     return results | {"skipped": missing | failed}

@@ -29,11 +29,14 @@ def table(results: Mapping[str, Any], *, markdown: bool = False) -> str:
     if markdown:
         table = ["| measure | value |", "|---|---:|", *(f"| {title} | {value} |" for title, value in rows)]
         return "\n".join([*table, *(f"\n{line}" for line in skipped)])
-    left = max((len(title) for title, _ in rows), default=0)
-    right = max((len(value) for _, value in rows), default=0)
+    head = str(results.get("dataset", "results"))
+    if not rows:
+        return "\n".join([head, *skipped])
+    left = max(len(title) for title, _ in rows)
+    right = max(len(value) for _, value in rows)
     rule = "\u2500" * (left + right + 2)
     lines = [f"{title:<{left}}  {value:>{right}}" for title, value in rows]
-    return "\n".join([str(results.get("dataset", "results")), rule, *lines, rule, *skipped])
+    return "\n".join([head, rule, *lines, rule, *skipped])
 
 
 def read(folder: str | Path, name: str = "") -> dict[str, Any]:
