@@ -23,6 +23,7 @@ from pathlib import Path
 
 import jax
 import pytest
+import smoke
 
 import ncl_jax
 
@@ -57,6 +58,18 @@ def compilations():
 def smoke_data(tmp_path_factory) -> Path:
     """The data_dir of runs of the smoke config: the first of them draws its dataset, which takes 12 s."""
     return tmp_path_factory.mktemp("smoke_data")
+
+
+@pytest.fixture(scope="session")
+def overrides(smoke_data):
+    """What the smoke run needs beside its file."""
+    return {"data.data_dir": str(smoke_data)}
+
+
+@pytest.fixture(scope="session")
+def config(overrides):
+    """The smoke run's."""
+    return ncl_jax.load_config(smoke.CONFIG, overrides)
 
 
 @pytest.fixture(scope="session")

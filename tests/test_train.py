@@ -13,27 +13,14 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from smoke import CONFIG as SMOKE
+from smoke import flags
 
 from ncl_jax import config as config_lib
 from ncl_jax import main, metrics, parallel, train, workdir
 from ncl_jax.evaluation import protocol
 
-SMOKE = str(Path(__file__).parents[1] / "configs" / "smoke.py")
 STEPS_PER_EPOCH = 8
-
-
-@pytest.fixture(scope="module")
-def overrides(smoke_data):
-    return {"data.data_dir": str(smoke_data)}
-
-
-@pytest.fixture(scope="module")
-def config(overrides):
-    return config_lib.load(SMOKE, overrides)
-
-
-def flags(overrides):
-    return [f"--config.{key}={value}" for key, value in overrides.items()]
 
 
 @pytest.fixture(scope="module")

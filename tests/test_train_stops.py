@@ -2,31 +2,16 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+from smoke import CONFIG as SMOKE
+from smoke import flags
 
 from ncl_jax import config as config_lib
 from ncl_jax import feed, main, metrics, train, workdir
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import curves, figures
-
-SMOKE = str(Path(__file__).parents[1] / "configs" / "smoke.py")
-
-
-@pytest.fixture(scope="module")
-def overrides(smoke_data):
-    return {"data.data_dir": str(smoke_data)}
-
-
-@pytest.fixture(scope="module")
-def config(overrides):
-    return config_lib.load(SMOKE, overrides)
-
-
-def flags(overrides):
-    return [f"--config.{key}={value}" for key, value in overrides.items()]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(config, overrides, tmp_path, capsys):

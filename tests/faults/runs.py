@@ -9,13 +9,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import simulated
+from smoke import CONFIG as SMOKE
 
 from ncl_jax import config as config_lib
 from ncl_jax import methods, negatives, parallel  # noqa: F401  (these bring their settings)
 from ncl_jax.evaluation import protocol
 
 ROOT = Path(__file__).parents[2]
-SMOKE = str(ROOT / "configs" / "smoke.py")
 
 
 def start(folder, *flags, devices=1, command="pretrain", log=None, environment=None):
