@@ -37,20 +37,24 @@ class Quality:
 # features make better seams, these where pieces are laid out and hardly where they are trimmed. Plain areas grow with
 # every pass at the coarse levels, which a price on tone holds back; what seams that costs, a last pass without prices
 # at the finest priced level heals.
-_PASSES = {16: 2, 8: 4, 4: 4, 2: 2, 1: 1}
-_FEWER = {16: 2, 8: 2, 4: 2, 2: 2, 1: 1}
-_SIXTEEN = dict.fromkeys(_PASSES, 16)
+_FAST = Quality(
+    passes={16: 2, 8: 2, 4: 2, 2: 2, 1: 1},
+    random={16: 4, 8: 4, 4: 2, 2: 0, 1: 0},
+    features={16: 24, 8: 24, 4: 24, 2: 16, 1: 8},
+    wide_from=4,
+    sigma=1.6,
+)
 QUALITIES = {
     "standard": Quality(
-        _PASSES,
+        passes={16: 2, 8: 4, 4: 4, 2: 2, 1: 1},
         random={16: 4, 8: 4, 4: 3, 2: 1, 1: 0},
         features={16: 36, 8: 36, 4: 36, 2: 24, 1: 12},
         wide_from=2,
         sigma=2.0,
         reluctance=0.04,
     ),
-    "fast": Quality(_FEWER, {16: 4, 8: 4, 4: 2, 2: 1, 1: 1}, _SIXTEEN, wide_from=4, sigma=1.6),
-    "draft": Quality({**_FEWER, 1: 0}, {16: 4, 8: 4, 4: 2, 2: 1, 1: 1}, _SIXTEEN, wide_from=4, sigma=1.6),
+    "fast": _FAST,
+    "draft": dataclasses.replace(_FAST, passes={**_FAST.passes, 1: 0}),
 }
 STEPS = {16: 4, 8: 4, 4: 2, 2: 1, 1: 1}  # of source positions, by spacing
 COARSEST = 14  # pixels: about the least side at which synthesis starts

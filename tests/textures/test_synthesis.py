@@ -89,7 +89,7 @@ def test_one_by_one_equals_the_batch():
 
 
 @pytest.mark.parametrize(("count", "side", "size"), [(2, 24, 40), (3, 31, 33)])
-@pytest.mark.parametrize("quality", ["standard", "fast", "draft"])  # `fast`: a random place at the finest level, too
+@pytest.mark.parametrize("quality", ["standard", "fast", "draft"])
 def test_a_gpus_way_gives_a_cpus_sources(monkeypatch, quality, count, side, size):
     """Candidates one by one, or all at once; features by products of windows, or of planes."""
     options = {"size": size, "quality": quality, "return_sources": True}
