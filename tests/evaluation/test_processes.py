@@ -21,7 +21,10 @@ index, port, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 jax.distributed.initialize(f"localhost:{port}", 2, index, initialization_timeout=60)
 from ncl_jax import config, methods, negatives, parallel
 from ncl_jax.evaluation import protocol
-loaded = config.parse(json.load(open(f"{folder}/config.json")))
+chosen = json.load(open(f"{folder}/config.json"))
+if index == 1:
+    chosen["evaluation"]["sets"]["domain"]["dataset"] = "folder:/nowhere"
+loaded = config.parse(chosen)
 with open(f"{folder}/variables.pickle", "rb") as file:
     variables = pickle.load(file)
 mesh = parallel.data_mesh()
@@ -47,7 +50,8 @@ def test_two_processes_count_as_one(drawn, variables, make_subject, tmp_path):
         "finetune": {"epochs": 1, "batch": 16},
         "cue_conflict": {"dataset": f"folder:{drawn}/cue"},
     }
-    subject = make_subject(chosen)
+    on_one_host = {"domain": {"dataset": f"folder:{drawn}/sketch"}}  # the other process does not find it
+    subject = make_subject(chosen | on_one_host)
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict(subject.config)))
     with (tmp_path / "variables.pickle").open("wb") as file:
         pickle.dump(jax.tree.map(np.asarray, variables), file)
@@ -59,10 +63,13 @@ def test_two_processes_count_as_one(drawn, variables, make_subject, tmp_path):
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output[-3000:]
     both = [json.loads((tmp_path / f"results_{index}.json").read_text()) for index in (0, 1)]
+    left_out = [results.pop("skipped") for results in both]
+    assert left_out[0] == {"domain": "process 1 does not find it on its host"}
+    assert list(left_out[1]) == ["domain"]
+    assert "/nowhere" in left_out[1]["domain"]
     assert both[0] == both[1]
     alone = protocol.evaluate(subject)
     got, want = both[0]["sets"], alone["sets"]
-    assert both[0]["skipped"] == {}
     assert (both[0]["train_images"], both[0]["test_images"]) == (60, 21)
     assert both[0]["knn_top1"] == alone["knn_top1"]
     assert both[0]["linear_top1"] == alone["linear_top1"]

@@ -19,6 +19,8 @@ from types import ModuleType
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from ncl_jax import config
 from ncl_jax.errors import Misspelt, Unreadable, UserError
@@ -77,7 +79,10 @@ def kind_of(settings: Any) -> str:
 
 
 def available(subject: Any, chosen: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The sets that can be measured, and why each of the others cannot. Raises Misspelt where a split is misspelt."""
+    """The sets that every process can measure, and why each of the others cannot be.
+
+    Raises Misspelt where a split is misspelt.
+    """
     there, missing = {}, {}
     for name, settings in chosen.items():
         try:
@@ -89,6 +94,12 @@ def available(subject: Any, chosen: Mapping[str, Any]) -> tuple[dict[str, Any], 
             raise
         except UserError as error:
             missing[name] = str(error)
+    if jax.process_count() > 1:  # where one process has a set and another has not, the one waits for ever
+        lacking = multihost_utils.process_allgather(np.array([name in missing for name in chosen], bool))
+        for name, of_processes in zip(chosen, lacking.T, strict=True):
+            if name in there and of_processes.any():
+                del there[name]
+                missing[name] = f"process {int(of_processes.argmax())} does not find it on its host"
     return there, missing
 
 
