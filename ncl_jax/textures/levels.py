@@ -65,7 +65,8 @@ def plan(quality: Quality, size: int, sides: tuple[int, int]) -> tuple[Level, ..
 
     The first spacing is the largest power of two that leaves a grid of 14 pixels and a sixth of the exemplar; at 224 px
     from 96 px it is 16. The first level starts from noise and gets one pass more where it is not that one. It is
-    priced as a spacing of 8 or 4 is, too, so that small textures keep all of their exemplars; pixels have no price.
+    priced as a spacing of 8 or 4 is, too, and has a random candidate at least, so that small textures keep all of their
+    exemplars; pixels have no price.
     """
     first = 2 ** int(math.log2(max(1, min(size / COARSEST, min(sides) / 6, 16))))
     crowded, toned = max(2, min(8, first)), max(2, min(4, first))  # finest levels that have the price
@@ -78,7 +79,7 @@ def plan(quality: Quality, size: int, sides: tuple[int, int]) -> tuple[Level, ..
                 step=STEPS[first],
                 passes=quality.passes[first] + extra,
                 priced=quality.passes[first] + extra - (1 if first == toned else 0),
-                random=quality.random[first],
+                random=max(quality.random[first], 0 if levels else 1),
                 features=quality.features[first],
                 wide=first >= quality.wide_from,
                 crowding=quality.crowding if first >= crowded else 0.0,
