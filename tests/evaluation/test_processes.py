@@ -64,7 +64,7 @@ def test_two_processes_count_as_one(drawn, variables, make_subject, tmp_path):
         assert process.returncode == 0, output[-3000:]
     both = [json.loads((tmp_path / f"results_{index}.json").read_text()) for index in (0, 1)]
     left_out = [results.pop("skipped") for results in both]
-    assert left_out[0] == {"domain": "process 1 does not find it on its host"}
+    assert left_out[0] == {"domain": "process 1 cannot measure it"}
     assert list(left_out[1]) == ["domain"]
     assert "/nowhere" in left_out[1]["domain"]
     assert both[0] == both[1]

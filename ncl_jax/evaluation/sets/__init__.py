@@ -99,7 +99,7 @@ def available(subject: Any, chosen: Mapping[str, Any]) -> tuple[dict[str, Any], 
         for name, of_processes in zip(chosen, lacking.T, strict=True):
             if name in there and of_processes.any():
                 del there[name]
-                missing[name] = f"process {int(of_processes.argmax())} does not find it on its host"
+                missing[name] = f"process {int(of_processes.argmax())} cannot measure it"
     return there, missing
 
 
