@@ -32,15 +32,14 @@ class BatchNorm(nn.Module):
         groups = self.groups if train else 1
         if x.shape[0] % groups:
             raise UserError(f"batch norm: {groups} groups do not divide a batch of {x.shape[0]}")
-        grouped = x.reshape(groups, -1, *x.shape[1:])
+        wide = x.astype(jnp.float32)
         if train:
-            axes = tuple(range(1, grouped.ndim - 1))
-            wide = grouped.astype(jnp.float32)
-            batch_mean = jnp.mean(wide, axes)
             # One pass over x; float32 sums of activations leave no visible cancellation (tested against float64).
-            batch_var = jnp.maximum(jnp.mean(jnp.square(wide), axes) - jnp.square(batch_mean), 0.0)
+            count = x.size // groups // channels
+            sums = _of_images(wide), _of_images(jnp.square(wide))
+            batch_mean, square = (jnp.sum(s.reshape(groups, -1, channels), 1) / count for s in sums)
+            batch_var = jnp.maximum(square - jnp.square(batch_mean), 0.0)
             if not self.is_initializing():
-                count = grouped.size // groups // channels
                 unbiased = jnp.mean(batch_var, 0) * (count / max(count - 1, 1))
                 mean.value += self.momentum * (jax.lax.stop_gradient(jnp.mean(batch_mean, 0)) - mean.value)
                 var.value += self.momentum * (jax.lax.stop_gradient(unbiased) - var.value)
@@ -49,6 +48,22 @@ class BatchNorm(nn.Module):
         # y = x * a + b with per-group a and b: two operations on the large array.
         a = scale[None, :] * jax.lax.rsqrt(batch_var + self.epsilon)
         b = bias[None, :] - batch_mean * a
-        shape = (len(a), *[1] * (grouped.ndim - 2), channels)
-        y = grouped.astype(jnp.float32) * a.reshape(shape) + b.reshape(shape)
-        return y.reshape(x.shape).astype(self.dtype)
+        y = wide * _to_images(a, x.shape) + _to_images(b, x.shape)
+        return y.astype(self.dtype)
+
+
+def _of_images(x: Float[Array, "b *s c"]) -> Float[Array, "b c"]:
+    """Sums over each image's pixels, a step of their own.
+
+    Over a group at once, a GPU splits the sum by itself, and less well; and the compiler makes the backward pass's sums
+    over all groups anew from the large array instead of adding up those of the groups (measured on an H200: forward
+    and backward together take 0.83 to 0.91 of the time, with 14 x 14 to 56 x 56 pixels).
+    """
+    return jax.lax.optimization_barrier(jnp.sum(x, tuple(range(1, x.ndim - 1))))
+
+
+def _to_images(values: Float[Array, "g c"], shape: tuple[int, ...]) -> Float[Array, "b *ones c"]:
+    """Each group's values for each of its images; the gradient sums as `_of_images` does."""
+    groups, channels = values.shape
+    of_images = jnp.broadcast_to(values[:, None], (groups, shape[0] // groups, channels)).reshape(shape[0], channels)
+    return jax.lax.optimization_barrier(of_images).reshape(shape[0], *[1] * (len(shape) - 2), channels)
