@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from ncl_jax.models.convolution import convolve
 from ncl_jax.models.norm import BatchNorm
+from ncl_jax.models.pooling import max_pool
 
 # name -> (bottleneck blocks?, blocks per stage)
 ARCHITECTURES: dict[str, tuple[bool, tuple[int, int, int, int]]] = {
@@ -115,7 +116,7 @@ class ResNet(nn.Module):
         x = conv(round(64 * self.width), side, stride, "conv1")(x)
         x = nn.relu(norm("bn1")(x))
         if pool:
-            x = nn.max_pool(x, (3, 3), (2, 2), pad(3))
+            x = max_pool(x, pad(3))
         for stage, blocks in enumerate(stages):
             for index in range(blocks):
                 stride = 2 if stage > 0 and index == 0 else 1

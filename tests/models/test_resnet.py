@@ -10,6 +10,7 @@ from ncl_jax import config, models, parallel
 from ncl_jax.errors import UserError
 from ncl_jax.models import BatchNorm, ResNet
 from ncl_jax.models.convolution import convolve
+from ncl_jax.models.pooling import gathering, max_pool
 
 
 def torch_weights(network, seed):
@@ -143,3 +144,40 @@ def test_small_maps_equal_the_library_convolution(size, side, stride):
     numbers = jax.lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
     expected = jax.lax.conv_general_dilated(*arguments, dimension_numbers=numbers)
     np.testing.assert_allclose(convolve(*arguments), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("padding", ["torch", "same"])
+@pytest.mark.parametrize("stem", ["imagenet", "medium"])
+@pytest.mark.parametrize("size", [32, 33])
+def test_a_gpus_ways_give_the_same_numbers_and_gradients(stem, padding, size, monkeypatch):
+    """Stems over blocks of 2 x 2, the pool's gathered gradient: on CPU, in place of the ways that CPUs take."""
+    net = ResNet("resnet10", width=0.125, stem=stem, padding=padding)
+    x = jax.random.normal(jax.random.key(0), (4, size, size, 3))
+    variables = net.init(jax.random.key(1), x, train=True)
+
+    def gradients(params, x):  # without batch statistics, which at the last layer's one pixel magnify rounding
+        return jax.grad(lambda p, x: jnp.sum(jnp.sin(net.apply(variables | {"params": p}, x, train=False))), (0, 1))(
+            params, x
+        )
+
+    def run():
+        return jax.jit(lambda *given: gradients(*given))(variables["params"], x)
+
+    usual = run()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    program = str(jax.make_jaxpr(gradients)(variables["params"], x))
+    blocks = -(-size // 2) + (3 if stem == "imagenet" else 1)
+    assert f"f32[4,{blocks},{blocks},16]" in program
+    assert ("select_and" in program) == (stem == "imagenet" and padding == "same")
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), run(), usual)
+
+
+@pytest.mark.parametrize("size", [8, 9])
+def test_of_equal_pixels_the_first_gets_the_pools_gradient(size):
+    """Few values, many equal: `gathering` chooses as XLA's own gradient does."""
+    x = jnp.floor(jax.random.uniform(jax.random.key(0), (2, size, size + 1, 3), minval=-3, maxval=3))
+    pooled, usual = jax.vjp(max_pool, x)
+    gathered, gradient = jax.vjp(gathering, x)
+    np.testing.assert_array_equal(gathered, pooled)
+    weights = jax.random.normal(jax.random.key(1), pooled.shape)
+    np.testing.assert_allclose(gradient(weights)[0], usual(weights)[0], atol=1e-6)
