@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 _SIDE, _STRIDE = 3, 2
-_PADDING = ((1, 1), (1, 1))
+_PADDING: Any = ((1, 1), (1, 1))
 
 
 def max_pool(x: Float[Array, "b h w c"], padding: Any = _PADDING) -> Float[Array, "b h2 w2 c"]:
