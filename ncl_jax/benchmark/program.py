@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from ncl_jax import methods, optim, parallel
 from ncl_jax import state as state_lib
 from ncl_jax import step as step_lib
-from ncl_jax.benchmark import flops, random_batch
+from ncl_jax.benchmark import flops, random_batch, timing
 from ncl_jax.config import Config
 
 STEPS_PER_EPOCH = 1000  # only schedules see it
@@ -73,4 +73,5 @@ def build(config: Config, mesh: Mesh) -> Program:
     traced = trace(config, mesh, step, fresh, batch)
     compiled = traced.lower().compile()
     seconds = time.perf_counter() - start
+    timing.progress(f"step with {' + '.join(config.negatives) or 'no'} negatives: compiled in {seconds:.3g} s")
     return Program(config, mesh, compiled, flops.count(traced.jaxpr) / mesh.size, seconds, fresh, batch)

@@ -53,6 +53,7 @@ def _speed(seconds: float) -> tuple[list[Row], dict[str, tuple[float, ...]]]:
             compiling, memory = time.perf_counter() - began, _memory(call, count)
         taken = timing.measure_one(partial(call, key, exemplars), seconds=seconds)
         each, samples[name] = taken.scaled(1e3 / count), taken.samples
+        timing.progress(f"{name}: {each.median:.3g} ms per image")
         rows.append(
             {
                 "quality": name,

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -47,7 +48,11 @@ def measure(calls: Mapping[str, Callable[[], Any]], *, seconds: float) -> dict[s
         calls: whatever has `block_until_ready` in what they return is waited for.
         seconds: per call, about; at least LEAST samples are taken however long they last.
     """
-    first = {name: _time(call, 1) for name, call in calls.items()}
+    first = {}
+    for name, call in calls.items():
+        first[name] = _time(call, 1)
+        if name:
+            progress(f"{name}: {first[name]:.3g} s at first")
     repeats = {name: max(1, math.ceil(SAMPLE / _time(call, 1))) for name, call in calls.items()}
     samples: dict[str, list[float]] = {name: [] for name in calls}
     end = time.perf_counter() + seconds * len(calls)
@@ -62,6 +67,11 @@ def measure(calls: Mapping[str, Callable[[], Any]], *, seconds: float) -> dict[s
 def measure_one(call: Callable[[], Any], *, seconds: float) -> Timing:
     """`measure` of a single call."""
     return measure({"": call}, seconds=seconds)[""]
+
+
+def progress(text: str) -> None:
+    """A line on stderr: compiling takes minutes on some machines, and what is cut off has said this much."""
+    print(f"  {text}", file=sys.stderr, flush=True)
 
 
 def _time(call: Callable[[], Any], repeats: int) -> float:
