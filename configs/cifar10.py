@@ -15,8 +15,7 @@ def get_config(variant: str | None = None) -> ConfigDict:
     config.model = {"name": "resnet18", "stem": "small", "bn_groups": 8, "dtype": "bfloat16"}
     config.method = {"name": "moco", "momentum": 0.99, "queue_size": 4096}
     config.negatives = {} if variant == "baseline" else {variant or "patch": {"alpha": 2.0}}
-    # Without a warm-up the embeddings collapse to one or two dimensions in the first epochs, negatives or not.
-    config.optim = {"learning_rate": 0.03, "per_256": True, "weight_decay": 5e-4, "warmup_epochs": 10}
+    config.optim = {"learning_rate": 0.03, "per_256": True, "weight_decay": 5e-4}
     if variant in ("byol", "byol_baseline"):
         config.augment["recipe"] = "byol"
         config.model["bn_groups"] = 1
