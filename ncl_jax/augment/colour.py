@@ -55,10 +55,11 @@ def adjust_hue(image: Float[Array, "3 h w"], shift: Float[Array, ""] | float) ->
     value = jnp.maximum(jnp.maximum(red, green), blue)
     chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
     scale = 1.0 / jnp.where(chroma == 0.0, 1.0, chroma)
+    # Which is largest is not asked by `value == red`: fused, the two may be computed apart and differ in the last bit.
     sixths = jnp.where(
-        value == red,
+        (red >= green) & (red >= blue),
         (green - blue) * scale,
-        jnp.where(value == green, 2.0 + (blue - red) * scale, 4.0 + (red - green) * scale),
+        jnp.where(green >= blue, 2.0 + (blue - red) * scale, 4.0 + (red - green) * scale),
     )  # in [-1, 5]
     sixths = sixths + 6.0 * shift
 
@@ -125,7 +126,7 @@ def _blend(
 
 
 def _staged(image: Float[Array, "3 h w"]) -> Float[Array, "3 h w"]:
-    """The image, on CPUs computed once: there XLA computes a fused chain of element-wise operations anew for every
-    reader, and as each stage reads all three planes of the one before, the work would grow with three to the power of
-    the number of stages. A GPU's compiler computes each value once, and a stop would be a pass through memory."""
-    return jax.lax.optimization_barrier(image) if jax.default_backend() == "cpu" else image
+    """The image, computed once. XLA fuses chains of element-wise operations and computes them anew for every reader;
+    each stage reads all three planes of the one before, so without a stop the work grows with three to the power of
+    the number of stages. Not so on GPUs, where a stop is a pass through memory and nothing else."""
+    return image if jax.default_backend() == "gpu" else jax.lax.optimization_barrier(image)

@@ -144,3 +144,16 @@ def test_flip_mirrors_columns():
     x = noise(1)
     always = dataclasses.replace(NOTHING, flip_probability=1.0)
     np.testing.assert_allclose(augment(keys(1), x, always), normalize(x[:, :, ::-1]), atol=2e-6)
+
+
+def test_a_gpus_way_gives_the_same_views(monkeypatch):
+    """Colours without stops between them, blurs of planes in one piece: on CPU, in place of the way that CPUs take."""
+    images = jax.random.randint(jax.random.key(0), (8, 16, 20, 3), 0, 256, jnp.uint8)
+    keys = jax.random.split(jax.random.key(1), 8)
+
+    def run():
+        return jax.jit(lambda keys, images: augment(keys, images, recipe(Augment())))(keys, images)
+
+    usual = run()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    np.testing.assert_allclose(run(), usual, atol=1e-5)
