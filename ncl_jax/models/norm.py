@@ -45,11 +45,13 @@ class BatchNorm(nn.Module):
                 var.value += self.momentum * (jax.lax.stop_gradient(unbiased) - var.value)
         else:
             batch_mean, batch_var = mean.value[None, :], var.value[None, :]
-        # y = x * a + b with per-group a and b: two operations on the large array.
+        # y = x * a + b with a and b of the group: two operations on the large array.
         a = scale[None, :] * jax.lax.rsqrt(batch_var + self.epsilon)
         b = bias[None, :] - batch_mean * a
-        y = wide * _to_images(a, x.shape) + _to_images(b, x.shape)
-        return y.astype(self.dtype)
+        if train:
+            a, b = _to_images(a, len(x)), _to_images(b, len(x))
+        shape = (-1, *[1] * (x.ndim - 2), channels)
+        return (wide * a.reshape(shape) + b.reshape(shape)).astype(self.dtype)
 
 
 def _of_images(x: Float[Array, "b *s c"]) -> Float[Array, "b c"]:
@@ -57,13 +59,13 @@ def _of_images(x: Float[Array, "b *s c"]) -> Float[Array, "b c"]:
 
     Over a group at once, a GPU splits the sum by itself, and less well; and the compiler makes the backward pass's sums
     over all groups anew from the large array instead of adding up those of the groups (measured on an H200: forward
-    and backward together take 0.83 to 0.91 of the time, with 14 x 14 to 56 x 56 pixels).
+    and backward together take 0.83 to 0.91 of the time with 14 x 14 to 56 x 56 pixels, 1.17 with 7 x 7).
     """
     return jax.lax.optimization_barrier(jnp.sum(x, tuple(range(1, x.ndim - 1))))
 
 
-def _to_images(values: Float[Array, "g c"], shape: tuple[int, ...]) -> Float[Array, "b *ones c"]:
-    """Each group's values for each of its images; the gradient sums as `_of_images` does."""
+def _to_images(values: Float[Array, "g c"], count: int) -> Float[Array, "b c"]:
+    """Each group's values for each of its images, `count` in all; the gradient sums as `_of_images` does."""
     groups, channels = values.shape
-    of_images = jnp.broadcast_to(values[:, None], (groups, shape[0] // groups, channels)).reshape(shape[0], channels)
-    return jax.lax.optimization_barrier(of_images).reshape(shape[0], *[1] * (len(shape) - 2), channels)
+    of_images = jnp.broadcast_to(values[:, None], (groups, count // groups, channels))
+    return jax.lax.optimization_barrier(of_images.reshape(count, channels))
