@@ -27,15 +27,14 @@ def run(options: Options) -> Result:
     All programs take turns, a large matrix product among them, so that shares and ratios are of the same minutes.
     """
     config = options.need_config("step")
-    mesh = parallel.data_mesh()
-    programs = {name: program.build(variant, mesh) for name, variant in variants(config).items()}
-    full = list(programs.values())[-1]
-    peer = None
+    peer = None  # before anything is compiled: it refuses configs
     if options.against is not None:
         from ncl_jax.benchmark import torch_step  # PyTorch is no requirement
 
         peer = torch_step.TorchStep(config, compiled=options.against == "torch_compile")
-
+    mesh = parallel.data_mesh()
+    programs = {name: program.build(variant, mesh) for name, variant in variants(config).items()}
+    full = list(programs.values())[-1]
     product, product_flops = _matrix_product(config.model.dtype)
     calls: dict[str, Callable[[], Any]] = {f"step {name}": built for name, built in programs.items()}
     calls |= _parts(full) | {"matrix product": product}

@@ -92,3 +92,13 @@ def test_what_has_no_counterpart_is_refused(changes):
 
     with pytest.raises(UserError, match="no counterpart"):
         TorchStep(parse(**changes))
+
+
+def test_it_is_refused_before_anything_is_compiled(monkeypatch):
+    import_torchvision()
+    from ncl_jax.benchmark import program, step
+    from ncl_jax.benchmark.result import Options
+
+    monkeypatch.setattr(program, "build", lambda *_: pytest.fail("compiled"))
+    with pytest.raises(UserError, match="no counterpart"):
+        step.run(Options(parse(method__symmetric=True), against="torch"))
