@@ -105,10 +105,12 @@ class TorchStep:
         network.conv1 = torch.nn.Conv2d(3, 64, side, stride, side // 2, bias=False)
         if not pooled:
             network.maxpool = torch.nn.Identity()
-        hidden, width = config.method.hidden_dim, config.method.embedding_dim
-        network.fc = torch.nn.Sequential(
-            torch.nn.Linear(network.fc.in_features, hidden), torch.nn.ReLU(inplace=True), torch.nn.Linear(hidden, width)
-        )
+        hidden, width, features = config.method.hidden_dim, config.method.embedding_dim, network.fc.in_features
+        network.fc = torch.nn.Linear(hidden or features, width)
+        if hidden:
+            network.fc = torch.nn.Sequential(
+                torch.nn.Linear(features, hidden), torch.nn.ReLU(inplace=True), network.fc
+            )
         return network.train()
 
     def _patches(self, images: Any, chosen: patch.Settings) -> Any:

@@ -21,7 +21,7 @@ class Settings:
     temperature: float = option(0.2, above=0.0)
     momentum: float = option(0.999, low=0.0, high=1.0)  # of the EMA key encoder
     queue_size: int = option(16384, low=1)  # keys of earlier batches
-    hidden_dim: int = option(2048, low=1)  # of the projection head
+    hidden_dim: int = option(2048, low=0)  # of the projection head; 0: a linear one, as MoCo v1 has it
     embedding_dim: int = option(128, low=1)
     head_batch_norm: bool = False  # MoCo-v2's head has none; with it, short runs on small images get going sooner
     symmetric: bool = False  # each view is once the query; queue gets both views' keys
@@ -36,6 +36,11 @@ class Settings:
     def check(self, config: config_lib.Config) -> None:
         if self.head_batch_norm:
             contract.check_head_groups(config)
+            if not self.hidden_dim:
+                raise UserError(
+                    "config.method.head_batch_norm = True: normalises the hidden layer of the head, and "
+                    "config.method.hidden_dim = 0 asks for none"
+                )
         keys = self.keys_per_step(config.batch)
         if self.queue_size % keys:
             raise UserError(
@@ -49,7 +54,7 @@ def build(config: config_lib.Config, total_steps: int) -> contract.Method:
     del total_steps
     settings: Settings = config.method
     head = models.MLP(
-        (settings.hidden_dim, settings.embedding_dim),
+        (settings.hidden_dim, settings.embedding_dim) if settings.hidden_dim else (settings.embedding_dim,),
         batch_norm=settings.head_batch_norm,
         bn_groups=config.model.bn_groups,
     )
