@@ -27,13 +27,19 @@ def parse(**changes):
 
 @pytest.fixture(scope="module")
 def peer():
+    return torch_step(parse())
+
+
+def torch_step(settings):
     import_torchvision()
     from ncl_jax.benchmark.torch_step import TorchStep
 
-    return TorchStep(parse())
+    return TorchStep(settings)
 
 
-def test_the_network_is_ours(peer):
+@pytest.mark.parametrize("hidden", [16, 0])
+def test_the_network_is_ours(peer, hidden):
+    peer = peer if hidden else torch_step(parse(method__hidden_dim=0))
     method = methods.build(peer.config, 8)
     params, _ = jax.eval_shape(method.init, jax.random.key(0), np.zeros((2, 16, 16, 3), np.float32))
     ours = sorted(leaf.size for leaf in jax.tree.leaves(params))

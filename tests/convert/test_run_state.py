@@ -27,8 +27,11 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def run():
+    return run_of(config.parse(CONFIG))
+
+
+def run_of(settings):
     """(start, step): a fresh (params, extra, optimizer state), and one optimiser step on two views."""
-    settings = config.parse(CONFIG)
     method = methods.build(settings, 100)
     optimizer = optax.chain(optax.add_decayed_weights(1e-3), optax.sgd(lambda step: RATE, momentum=0.9))
 
@@ -53,13 +56,14 @@ def images(seed):
     return np.random.default_rng(seed).normal(size=(2, 8, 32, 32, 3)).astype(np.float32)
 
 
-def moco(torchvision):
-    """The modules of a MoCo checkpoint, inside what DistributedDataParallel calls `module`."""
+def moco(torchvision, hidden):
+    """The modules of a MoCo checkpoint, v1 without a hidden layer, inside what DistributedDataParallel calls `module`."""
     import torch
 
     model = torch.nn.Module()
-    model.encoder_q = torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [1, 1, 1, 1])
-    model.encoder_q.fc = torch.nn.Sequential(torch.nn.Linear(512, 64), torch.nn.ReLU(), torch.nn.Linear(64, 16))
+    model.encoder_q = torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [1, 1, 1, 1], num_classes=16)
+    if hidden:
+        model.encoder_q.fc = torch.nn.Sequential(torch.nn.Linear(512, 64), torch.nn.ReLU(), torch.nn.Linear(64, 16))
     model.encoder_k = copy.deepcopy(model.encoder_q)
     model.register_buffer("queue", torch.zeros(16, 24))
     model.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.long))
@@ -99,9 +103,11 @@ def assert_close(got, expected):
         np.testing.assert_allclose(value, other, atol=1e-5, rtol=1e-5, err_msg=jax.tree_util.keystr(path))
 
 
-def test_a_step_in_pytorch_is_the_step_it_would_have_been(run, torchvision, tmp_path):
+@pytest.mark.parametrize("hidden", [64, 0])
+def test_a_step_in_pytorch_is_the_step_it_would_have_been(run, hidden, torchvision, tmp_path):
     torch = pytest.importorskip("torch")
-    start, step = run
+    linear = CONFIG | {"method": CONFIG["method"] | {"hidden_dim": 0}}
+    start, step = run if hidden else run_of(config.parse(linear))
     before = step(start, *images(0))
     expected = step(before, *images(1))
 
@@ -110,7 +116,7 @@ def test_a_step_in_pytorch_is_the_step_it_would_have_been(run, torchvision, tmp_
     assert save_torch(network, tmp_path / "a.pth.tar", "moco") == []
     file = torch.load(tmp_path / "a.pth.tar")
     assert (file["epoch"], file["arch"]) == (3, "resnet10")
-    model = moco(torchvision)
+    model = moco(torchvision, hidden)
     model.load_state_dict(file["state_dict"], strict=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     optimizer.load_state_dict(file["optimizer"])

@@ -83,6 +83,11 @@ def test_parts_must_not_cut_batch_norms_groups():
         config_lib.parse(TINY | {"optim": {"accumulate": 4}, "model": {"bn_groups": 2}})
 
 
+def test_a_linear_head_has_no_hidden_layer_to_normalise():
+    with pytest.raises(UserError, match=r"config\.method\.head_batch_norm = True: .*hidden_dim = 0 asks for none"):
+        config_lib.parse(TINY | {"method": {"name": "moco", "hidden_dim": 0, "head_batch_norm": True}})
+
+
 def test_remat_changes_memory_and_nothing_else():
     assert_same(run("moco"), run("moco", **{"model.remat": True}))
 
