@@ -120,6 +120,12 @@ def test_a_missing_file_or_variant_is_one_line(path, message, monkeypatch):
         config.load(path)
 
 
+def test_a_script_that_registers_nothing_is_told_how(monkeypatch):
+    monkeypatch.setattr(config, "METHODS", {})
+    with pytest.raises(UserError, match=r"config\.method\.name = 'moco': .* call ncl_jax\.register\(\) first"):
+        config.load(str(CONFIGS / "demo.py"))
+
+
 def test_a_broken_file_names_its_error(tmp_path):
     path = tmp_path / "broken.py"
     path.write_text("1 / 0")
