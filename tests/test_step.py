@@ -11,7 +11,7 @@ import pytest
 from tiny_step import SIDE, TINY, batch, flat, make, settings
 
 from ncl_jax import config as config_lib
-from ncl_jax import methods, optim, state, step
+from ncl_jax import methods, optim, parallel, state, step
 from ncl_jax.step import make_views
 
 
@@ -38,6 +38,16 @@ def test_one_device_equals_eight(groups, compilations, users_emitters):
         finals.append((losses, flat(current.params), flat(current.extra["queue"]), flat(current.extra["target"])))
     for one, eight in zip(*finals, strict=True):
         np.testing.assert_allclose(one, eight, rtol=1e-5, atol=2e-6)
+
+
+def test_a_seeds_fresh_state_is_the_same_on_any_devices():
+    """Made on the first device, as on a GPU's host, it must get to devices that are others."""
+    config = settings()
+    create = functools.partial(state.create, config, methods.build(config, 8), optim.optimizer(config, 4), num_classes=10)
+    first, others = (parallel.data_mesh(devices) for devices in (jax.devices()[:1], jax.devices()[4:]))
+    expected, moved = create(mesh=first), create(mesh=others)
+    assert all(leaf.sharding.device_set == set(others.devices.flat) for leaf in jax.tree.leaves(moved))
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((jax.device_get(a) == jax.device_get(b)).all()), expected, moved))
 
 
 def test_eight_devices_move_no_images():
