@@ -43,11 +43,15 @@ def test_one_device_equals_eight(groups, compilations, users_emitters):
 def test_a_seeds_fresh_state_is_the_same_on_any_devices():
     """Made on the first device, as on a GPU's host, it must get to devices that are others."""
     config = settings()
-    create = functools.partial(state.create, config, methods.build(config, 8), optim.optimizer(config, 4), num_classes=10)
-    first, others = (parallel.data_mesh(devices) for devices in (jax.devices()[:1], jax.devices()[4:]))
-    expected, moved = create(mesh=first), create(mesh=others)
-    assert all(leaf.sharding.device_set == set(others.devices.flat) for leaf in jax.tree.leaves(moved))
-    assert jax.tree.all(jax.tree.map(lambda a, b: bool((jax.device_get(a) == jax.device_get(b)).all()), expected, moved))
+    method, optimizer = methods.build(config, 8), optim.optimizer(config, 4)
+    expected, moved = (
+        state.create(config, method, optimizer, num_classes=10, mesh=parallel.data_mesh(devices))
+        for devices in (jax.devices()[:1], jax.devices()[4:])
+    )
+    assert all(leaf.sharding.device_set == set(jax.devices()[4:]) for leaf in jax.tree.leaves(moved))
+    np.testing.assert_array_equal(*(jax.random.key_data(made.key) for made in (moved, expected)))
+    for tree in ("params", "extra", "optimizer", "probe"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(moved, tree), getattr(expected, tree))
 
 
 def test_eight_devices_move_no_images():

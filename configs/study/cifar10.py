@@ -9,7 +9,7 @@ VARIANTS = ("cpu", "heads")
 KINDS = ("corruptions", "edges", "stylized", "textures", "feature_statistics", "similarity", "classes", "neighbours")
 SETS = {kind: {} for kind in KINDS}
 PATCH = {"negatives": {"patch": {"alpha": 2.0}}}
-ONLINE = {"method.non_semantic_encoder": "online"}
+TARGET, ONLINE = ({"method.non_semantic_encoder": name} for name in ("target", "online"))
 CPU = {
     "epochs": 15,
     "batch": 64,
@@ -25,6 +25,7 @@ CPU = {
 HEADS = {
     "epochs": 15,
     "batch": 128,
+    "method.non_semantic_encoder": "target",
     "optim.learning_rate": 0.12,  # at this batch the rate of the whole, 0.06
     "data.train_split": "train[:20%]",
     "model": {"name": "resnet10", "width": 0.25, "stem": "medium", "bn_groups": 8},
@@ -62,7 +63,7 @@ def _negatives(*, small: bool) -> dict:
     start = "" if small else "asymmetric + "
     variants = {
         "baseline": {"label": "no negatives" if small else "asymmetric", "overrides": {"negatives": {}}},
-        "patch": {"label": f"{start}patch, alpha 2", "overrides": PATCH},
+        "patch": {"label": f"{start}patch, alpha 2", "overrides": PATCH | TARGET},
         "patch_online": {"label": f"{start}patch, alpha 2, with gradient", "overrides": PATCH | ONLINE},
     }
     if small:
@@ -75,8 +76,8 @@ def _negatives(*, small: bool) -> dict:
         variants |= {
             "symmetric": {"label": "symmetric", "overrides": {"negatives": {}} | symmetric, "against": "symmetric"},
             "symmetric_patch": {
-                "label": "symmetric + patch, alpha 2",
-                "overrides": PATCH | symmetric,
+                "label": "symmetric + patch, alpha 2, with gradient",
+                "overrides": PATCH | ONLINE | symmetric,
                 "against": "symmetric",
             },
         }

@@ -108,9 +108,7 @@ class TorchStep:
         hidden, width, features = config.method.hidden_dim, config.method.embedding_dim, network.fc.in_features
         network.fc = torch.nn.Linear(hidden or features, width)
         if hidden:
-            network.fc = torch.nn.Sequential(
-                torch.nn.Linear(features, hidden), torch.nn.ReLU(inplace=True), network.fc
-            )
+            network.fc = torch.nn.Sequential(torch.nn.Linear(features, hidden), torch.nn.ReLU(inplace=True), network.fc)
         return network.train()
 
     def _patches(self, images: Any, chosen: patch.Settings) -> Any:

@@ -57,7 +57,7 @@ def images(seed):
 
 
 def moco(torchvision, hidden):
-    """The modules of a MoCo checkpoint, v1 without a hidden layer, inside what DistributedDataParallel calls `module`."""
+    """The modules of a MoCo checkpoint (v1: no hidden layer), inside what DistributedDataParallel calls `module`."""
     import torch
 
     model = torch.nn.Module()
