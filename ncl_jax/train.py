@@ -21,6 +21,7 @@ from ncl_jax.config import Config
 from ncl_jax.data import datasets, stream
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import protocol
+from ncl_jax.methods import moco
 
 # Steps that may wait on the device: enough to hide the host, few enough to bound the memory of their batches.
 _IN_FLIGHT = 2
@@ -233,17 +234,28 @@ class _Report:
         self.write(done, scalars)
         shown = ("loss", "contrast_top1", "similarity_ns", "online_top1", "images_per_second")
         self.bar.update(done, {name: scalars[name] for name in shown if name in scalars})
-        collapsed, before = scalars["effective_rank"] < self._config.collapse_rank, self._collapsed
-        self._collapsed = collapsed
-        if collapsed and not before:  # once, until it recovers
+        least, before = self._config.collapse_rank, self._collapsed
+        # Told once, until it recovers by so much that it is not told at every turn about the limit.
+        self._collapsed = scalars["effective_rank"] < least * (1.5 if before else 1.0)
+        if self._collapsed and not before:
             self.bar.say(
                 f"warning: the embeddings collapse (effective rank {scalars['effective_rank']:.2f}, "
-                f"below config.collapse_rank = {self._config.collapse_rank:g}); "
-                "lower config.optim.learning_rate or a negative's alpha"
+                f"below config.collapse_rank = {least:g}); try {_against_collapse(self._config)}"
             )
 
     def write(self, done: int, scalars: dict[str, float]) -> None:
         self._writer.write_scalars(done, scalars)
+
+
+def _against_collapse(config: Config) -> str:
+    """What to try, for MoCo what helped most first (`configs/study/cifar10.py:heads`)."""
+    method, tries = config.method, []
+    if isinstance(method, moco.Settings):
+        if method.hidden_dim and not method.head_batch_norm:
+            tries.append("config.method.hidden_dim=0 or head_batch_norm=True")
+        if config.negatives and method.non_semantic_encoder == "target":
+            tries.append("config.method.non_semantic_encoder=online")
+    return ", ".join([*tries, f"a lower config.optim.learning_rate{' or alpha' if config.negatives else ''}"])
 
 
 @dataclasses.dataclass

@@ -107,7 +107,8 @@ def test_no_file_holds_nan_which_is_no_json(tmp_path):
 
 def test_a_collapse_is_told_when_it_begins(config, tmp_path, capsys):
     with train._Report(config, tmp_path, 10, 0) as report:
-        for step, rank in enumerate((1.5, 1.4, 3.0, 1.9), start=1):
+        for step, rank in enumerate((1.5, 1.4, 2.5, 1.8, 3.0, 1.9), start=1):
             report.interval(step, {"loss": 1.0, "effective_rank": rank})
     told = [line for line in capsys.readouterr().out.splitlines() if "the embeddings collapse" in line]
     assert [f"effective rank {rank}" in line for rank, line in zip(("1.50", "1.90"), told, strict=True)] == [True, True]
+    assert "try config.method.hidden_dim=0 or head_batch_norm=True, config.method.non_semantic_enc" in told[0]
