@@ -227,7 +227,7 @@ class _Report:
             count = sum(leaf.size for leaf in jax.tree.leaves(current.params))
             self.bar.say(f"{self._config.model.name}: {count / 1e6:.2f} M parameters (listed in parameters.txt)")
             preview.write(self._config, self._run_dir / "negatives.png")
-        if jax.default_backend() == "gpu":  # on an H200 29 s for a ResNet-18, 39 for a ResNet-50
+        if jax.default_backend() == "gpu":  # on an H200 22 s for a ResNet-50
             self.bar.say("compiling the step: XLA tries many kernels on the GPU, which takes half a minute or more")
 
     def interval(self, done: int, scalars: dict[str, float]) -> None:
