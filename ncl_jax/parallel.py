@@ -92,7 +92,7 @@ def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     return Mesh(np.array(devices), (DATA_AXIS,), axis_types=(AxisType.Auto,))
 
 
-def host_device() -> jax.Device | None:
+def host_device() -> Any:
     """This process's CPU; None, which stands for the default device, where JAX_PLATFORMS leaves it out."""
     with contextlib.suppress(RuntimeError):
         return jax.local_devices(backend="cpu")[0]

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key
 
@@ -38,6 +39,9 @@ def create(
     where = shardings(config, jax.eval_shape(init), mesh)
     with jax.default_device(parallel.host_device()):
         fresh = jax.jit(init)()
+    if jax.process_count() > 1:  # processors of another kind may round otherwise
+        drawn = multihost_utils.broadcast_one_to_all(dataclasses.replace(fresh, key=None))
+        fresh = dataclasses.replace(drawn, key=fresh.key)
     return jax.jit(lambda tree: tree, out_shardings=where)(fresh)  # device_put refuses keys on devices of several hosts
 
 
