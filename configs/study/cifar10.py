@@ -1,4 +1,4 @@
-"""CIFAR-10: MoCo-v2, both its losses, with and without negatives, 200 epochs from the device cache; for one GPU.
+"""CIFAR-10: MoCo, both its losses, with and without negatives, 200 epochs from the device cache; for one GPU.
 
 The kNN of peers at these settings: 85.3 % symmetric, 82.6 % asymmetric (MoCo's CIFAR demo). In small, a fifth of the
 images, an hour or two of two CPU cores, so that accuracies compare with nothing: `:cpu` asks the same of the demo's
@@ -82,7 +82,7 @@ def _negatives(*, small: bool) -> dict:
             },
         }
     return {
-        "title": f"MoCo-v2 and negatives on {'a fifth of ' if small else ''}CIFAR-10",
+        "title": f"{'MoCo-v2 and negatives on a fifth of' if small else 'MoCo and negatives on'} CIFAR-10",
         "base": "configs/demo.py" if small else "configs/cifar10.py",
         "overrides": CPU if small else {"data.cache": "device", "evaluation.sets": SETS},
         "variants": variants,
