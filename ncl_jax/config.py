@@ -150,11 +150,11 @@ def parse(raw: Mapping[str, Any]) -> Config:
     method = dict(method)
     name = method.pop("name", "moco")
     if not isinstance(name, str) or name not in METHODS:
-        raise UserError(f"config.method.name = {name!r}: unknown; {schema.nearest(str(name), METHODS)}")
+        raise UserError(f"config.method.name = {name!r}: unknown; {_known(str(name), METHODS)}")
     negatives = {}
     for kind, settings in config_file.named(raw.pop("negatives", {}), "negatives").items():
         if kind not in NEGATIVES:
-            raise UserError(f"config.negatives.{kind}: unknown kind; {schema.nearest(kind, NEGATIVES)}")
+            raise UserError(f"config.negatives.{kind}: unknown kind; {_known(kind, NEGATIVES)}")
         if settings is not None:  # None switches off a kind that the file has
             if isinstance(settings, Mapping) and hasattr(METHODS[name], "DEFAULT_ALPHA"):
                 settings = {"alpha": METHODS[name].DEFAULT_ALPHA, **settings}  # what alpha means, the loss decides
@@ -168,6 +168,13 @@ def parse(raw: Mapping[str, Any]) -> Config:
     )
     _check_pairs(config)
     return config
+
+
+def _known(name: str, registry: Mapping[str, type]) -> str:
+    """What `name` was meant to be, as the end of an error line."""
+    if not registry:  # its modules were not imported, as in a script that imports this one alone
+        return "none is registered yet: call ncl_jax.register() first, or use ncl_jax.load_config"
+    return schema.nearest(name, registry)
 
 
 def _evaluation(raw: Any) -> Evaluation:
@@ -184,7 +191,7 @@ def _evaluation(raw: Any) -> Evaluation:
         settings = dict(settings)
         kind = settings.pop("kind", name)
         if kind not in TEST_SETS:
-            raise UserError(f"config.{path}.kind = {kind!r}: unknown; {schema.nearest(str(kind), TEST_SETS)}")
+            raise UserError(f"config.{path}.kind = {kind!r}: unknown; {_known(str(kind), TEST_SETS)}")
         sets[name] = schema.section(TEST_SETS[kind], settings, path)
     evaluation = schema.section(Evaluation, raw, "evaluation", {"sets": sets})
     unknown = next((name for name in evaluation.online if name not in sets), None)

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ncl_jax.errors import UserError
@@ -78,9 +78,7 @@ def _type_name(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
 
 
-def nearest(key: str, known: Collection[str]) -> str:
+def nearest(key: str, known: Iterable[str]) -> str:
     """What a misspelt `key` was meant to be, as the end of an error line."""
     near = difflib.get_close_matches(key, list(known), n=1)
-    if not known:  # a registry before its modules were imported, as in a script that imports little
-        return "none is registered yet: call ncl_jax.register() first, or use ncl_jax.load_config"
     return f"did you mean {near[0]!r}?" if near else f"one of {', '.join(sorted(known))}"
