@@ -21,7 +21,6 @@ from ncl_jax.config import Config
 from ncl_jax.data import datasets, stream
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import protocol
-from ncl_jax.methods import moco
 
 # Steps that may wait on the device: enough to hide the host, few enough to bound the memory of their batches.
 _IN_FLIGHT = 2
@@ -240,22 +239,11 @@ class _Report:
         if self._collapsed and not before:
             self.bar.say(
                 f"warning: the embeddings collapse (effective rank {scalars['effective_rank']:.2f}, "
-                f"below config.collapse_rank = {least:g}); try {_against_collapse(self._config)}"
+                f"below config.collapse_rank = {least:g}); try {', '.join(methods.against_collapse(self._config))}"
             )
 
     def write(self, done: int, scalars: dict[str, float]) -> None:
         self._writer.write_scalars(done, scalars)
-
-
-def _against_collapse(config: Config) -> str:
-    """What to try, for MoCo what helped most first (`configs/study/cifar10.py:heads`)."""
-    method, tries = config.method, []
-    if isinstance(method, moco.Settings):
-        if method.hidden_dim and not method.head_batch_norm:
-            tries.append("config.method.hidden_dim=0 or head_batch_norm=True")
-        if config.negatives and method.non_semantic_encoder == "target":
-            tries.append("config.method.non_semantic_encoder=online")
-    return ", ".join([*tries, f"a lower config.optim.learning_rate{' or alpha' if config.negatives else ''}"])
 
 
 @dataclasses.dataclass

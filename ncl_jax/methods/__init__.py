@@ -10,7 +10,7 @@ from ncl_jax import config
 from ncl_jax.methods import byol, micro_batches, moco, moco_v3, simclr
 from ncl_jax.methods.contract import Method
 
-__all__ = ["REGISTRY", "Method", "build"]
+__all__ = ["REGISTRY", "Method", "against_collapse", "build"]
 
 REGISTRY: dict[str, ModuleType] = {"moco": moco, "moco_v3": moco_v3, "byol": byol, "simclr": simclr}
 
@@ -21,3 +21,13 @@ def build(settings: config.Config, total_steps: int) -> Method:
     """The method that the config names; `total_steps` are those of the whole run, for momentum schedules."""
     name = next(name for name, module in REGISTRY.items() if isinstance(settings.method, module.Settings))
     return REGISTRY[name].build(micro_batches.part_of(settings), total_steps)
+
+
+def against_collapse(settings: config.Config) -> list[str]:
+    """What to try where the embeddings collapse: first what `Settings.against_collapse` of the method knows, if it has
+    one."""
+    own = getattr(settings.method, "against_collapse", None)
+    return [
+        *(own(settings) if own else []),
+        f"a lower config.optim.learning_rate{' or alpha' if settings.negatives else ''}",
+    ]

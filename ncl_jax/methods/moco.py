@@ -48,6 +48,15 @@ class Settings:
                 f"(config.batch = {config.batch}{', both views' if self.symmetric else ''})"
             )
 
+    def against_collapse(self, config: config_lib.Config) -> list[str]:
+        """What to try where the embeddings collapse, what helped most first (`configs/study/cifar10.py:heads`)."""
+        tries = []
+        if self.hidden_dim and not self.head_batch_norm:
+            tries.append("config.method.hidden_dim=0 or head_batch_norm=True")
+        if config.negatives and self.non_semantic_encoder == "target":
+            tries.append("config.method.non_semantic_encoder=online")
+        return tries
+
 
 def build(config: config_lib.Config, total_steps: int) -> contract.Method:
     """The three functions of MoCo for this config. `total_steps` is not used: its momentum is constant."""
