@@ -55,7 +55,7 @@ def build(config: config_lib.Config, total_steps: int) -> contract.Method:
         parts = [views["query"], views["key"], *(flat if shared else [])]
         (query, keys, *own), stats = encoder.apply_pooled(params, extra["batch_stats"], parts)
         if flat and not shared:
-            encoded, stats = encoder.apply(params, stats, flat[0])
+            encoded, _ = encoder.apply(params, stats, flat[0])  # not their statistics: images alone are evaluated
             own = [encoded]
         non_semantic = contract.of_each_query(own[0]["head"], views["query"]) if own else None
         positive = contract.unpermute(keys["head"], views["key_order"])

@@ -7,6 +7,7 @@ Two choices about non-semantic negatives (NS) live here, since all three methods
   are learnt, and the gradient pushes the NS away from the query too: their similarity falls at once.
 * `non_semantic_norm`: "own" (the paper's) makes them a batch of their own for batch norm: whatever sets all NS apart
   from all views in a channel's mean and variance is normalised away, so they have to be told apart image by image.
+  The running statistics, by which the encoder is evaluated, are those of the views alone.
   "shared" normalises them together with the views that the same encoder sees first (keys for target, queries for
   online): such differences stay, NS are easier to tell apart, and the views' own embeddings depend on them.
 """
@@ -120,9 +121,7 @@ def encode(
         queries.append({name: contract.unpermute(output, order) for name, output in swapped.items()})
         targets.append(other["head"])
     if flat is not None and not shared:
-        if by_online:
-            encoded, stats = encoder.apply(params, stats, flat, skip=online_only)
-        else:
-            encoded, target_stats = encoder.apply(target["params"], target_stats, flat, skip=online_only)
+        by = (params, stats) if by_online else (target["params"], target_stats)
+        encoded, _ = encoder.apply(*by, flat, skip=online_only)  # not their statistics: images alone are evaluated
     non_semantic = contract.of_each_query(encoded["head"], views["query"]) if encoded is not None else None
     return Encoded(queries, targets, non_semantic, stats, target_stats)

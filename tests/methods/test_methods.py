@@ -133,6 +133,22 @@ def test_negatives_through_the_online_encoder_get_a_gradient():
     assert np.abs(flat(first) - flat(second)).max() > 1e-4
 
 
+@pytest.mark.parametrize("name", ["moco", "simclr"])
+def test_what_an_encoder_is_evaluated_by_is_of_views_alone(name):
+    """Negatives through the encoder that learns leave its running statistics as they are without them."""
+    settings = of(name) | ({"non_semantic_encoder": "online"} if name == "moco" else {})
+
+    def stats(views, norm="own"):
+        method = methods.build(config_lib.parse(PLAIN | {"method": settings | {"non_semantic_norm": norm}}), 8)
+        params, extra = method.init(jax.random.key(0), np.zeros((2, SIDE, SIDE, 3), np.float32))
+        return method.loss(params, extra, views, jax.random.key(0))[1]["batch_stats"]
+
+    plain = views() | {"non_semantic": None, "alpha": np.zeros(0, np.float32)}
+    without, own, shared = jax.jit(lambda: (stats(plain), stats(views()), stats(views(), "shared")))()
+    np.testing.assert_allclose(flat(own), flat(without), atol=1e-6)
+    assert np.abs(flat(shared) - flat(without)).max() > 1e-3
+
+
 def test_shared_norm_pools_image_by_image():
     parts = [np.arange(4.0)[:, None], np.arange(100.0, 108.0)[:, None]]
     pooled = contract.pool(parts)
