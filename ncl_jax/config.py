@@ -111,7 +111,7 @@ class Config:
     batch: int = option(128, low=1)  # images over all devices
     log_every: int = option(50, low=1)  # steps
     alpha_warmup_epochs: float = option(0.0, low=0.0)  # every alpha rises linearly from 0 over these epochs
-    collapse_rank: float = option(2.0, low=0.0)  # warn while the embeddings' effective rank is below this
+    collapse_rank: float = option(2.0, low=0.0)  # warn while the embeddings' effective rank is below; 0: never
     data: Data = Data()
     augment: Augment = Augment()
     model: Model = Model()
@@ -257,10 +257,6 @@ def _check_pairs(config: Config) -> None:
     if config.optim.warmup_epochs >= config.epochs:
         raise UserError(
             f"config.optim.warmup_epochs = {config.optim.warmup_epochs}: not below config.epochs = {config.epochs}"
-        )
-    if config.alpha_warmup_epochs > config.epochs:
-        raise UserError(
-            f"config.alpha_warmup_epochs = {config.alpha_warmup_epochs}: is above config.epochs = {config.epochs}"
         )
     if config.checkpoint.keep_every_epochs % config.checkpoint.every_epochs:
         raise UserError(

@@ -25,6 +25,9 @@ from ncl_jax.evaluation import protocol
 # Steps that may wait on the device: enough to hide the host, few enough to bound the memory of their batches.
 _IN_FLIGHT = 2
 
+# A standard deviation of the embeddings (`contract.health`) below which they are all one, whatever rank the rest has.
+_ONE_POINT = 0.1
+
 
 def pretrain(config: Config, folder: str, *, profile: bool = False) -> dict[str, Any] | None:
     """Pretrain as `config` says in `folder`, going on where an earlier run of it stopped; then evaluate.
@@ -234,12 +237,14 @@ class _Report:
         shown = ("loss", "contrast_top1", "similarity_ns", "online_top1", "images_per_second")
         self.bar.update(done, {name: scalars[name] for name in shown if name in scalars})
         least, before = self._config.collapse_rank, self._collapsed
+        rank, spread = scalars["effective_rank"], scalars["feature_std"]
         # Told once, until it recovers by so much that it is not told at every turn about the limit.
-        self._collapsed = scalars["effective_rank"] < least * (1.5 if before else 1.0)
+        slack = 1.5 if before else 1.0
+        self._collapsed = least > 0 and (rank < slack * least or spread < slack * _ONE_POINT)
         if self._collapsed and not before:
             self.bar.say(
-                f"warning: the embeddings collapse (effective rank {scalars['effective_rank']:.2f}, "
-                f"below config.collapse_rank = {least:g}); try {', '.join(methods.against_collapse(self._config))}"
+                f"warning: the embeddings collapse (effective rank {rank:.2f}, config.collapse_rank = {least:g}; "
+                f"standard deviation {spread:.2f} of 1); try {', '.join(methods.against_collapse(self._config))}"
             )
 
     def write(self, done: int, scalars: dict[str, float]) -> None:

@@ -106,9 +106,12 @@ def test_no_file_holds_nan_which_is_no_json(tmp_path):
 
 
 def test_a_collapse_is_told_when_it_begins(config, tmp_path, capsys):
+    seen = [(1.5, 0.9), (1.4, 0.9), (2.5, 0.9), (1.8, 0.9), (3.0, 0.9), (1.9, 0.9), (4.0, 0.9), (2.4, 0.03), (9.0, 0.12)]
     with train._Report(config, tmp_path, 10, 0) as report:
-        for step, rank in enumerate((1.5, 1.4, 2.5, 1.8, 3.0, 1.9), start=1):
-            report.interval(step, {"loss": 1.0, "effective_rank": rank})
+        for step, (rank, spread) in enumerate(seen, start=1):
+            report.interval(step, {"loss": 1.0, "effective_rank": rank, "feature_std": spread})
     told = [line for line in capsys.readouterr().out.splitlines() if "the embeddings collapse" in line]
-    assert [f"effective rank {rank}" in line for rank, line in zip(("1.50", "1.90"), told, strict=True)] == [True, True]
+    shown = ("effective rank 1.50", "effective rank 1.90", "standard deviation 0.03")
+    assert [part in line for part, line in zip(shown, told, strict=True)] == [True] * 3
     assert "try config.method.hidden_dim=0 or head_batch_norm=True, config.method.non_semantic_enc" in told[0]
+    assert "config.alpha_warmup_epochs=10" in told[0]

@@ -8,7 +8,7 @@ settings, `:heads` which projection head those of `cifar10.py` want.
 VARIANTS = ("cpu", "heads")
 KINDS = ("corruptions", "edges", "stylized", "textures", "feature_statistics", "similarity", "classes", "neighbours")
 SETS = {kind: {} for kind in KINDS}
-PATCH = {"negatives": {"patch": {"alpha": 2.0}}}
+PATCH, WEAK = ({"negatives": {"patch": {"alpha": alpha}}} for alpha in (2.0, 1.5))
 TARGET, ONLINE = ({"method.non_semantic_encoder": name} for name in ("target", "online"))
 CPU = {
     "epochs": 15,
@@ -26,6 +26,7 @@ HEADS = {
     "epochs": 15,
     "batch": 128,
     "method.non_semantic_encoder": "target",
+    "alpha_warmup_epochs": 0.0,
     "optim.learning_rate": 0.12,  # at this batch the rate of the whole, 0.06
     "data.train_split": "train[:20%]",
     "model": {"name": "resnet10", "width": 0.25, "stem": "medium", "bn_groups": 8},
@@ -53,6 +54,8 @@ def _heads() -> dict:
             },
             "patch": {"label": "linear head + patch, alpha 2", "overrides": PATCH},
             "patch_online": {"label": "linear head + patch, alpha 2, with gradient", "overrides": PATCH | ONLINE},
+            "weak": {"label": "linear head + patch, alpha 1.5", "overrides": WEAK},
+            "weak_online": {"label": "linear head + patch, alpha 1.5, with gradient", "overrides": WEAK | ONLINE},
         },
         "baseline": "linear",
         "seeds": (0, 1, 2),

@@ -55,6 +55,8 @@ class Settings:
             tries.append("config.method.hidden_dim=0 or head_batch_norm=True")
         if config.negatives and self.non_semantic_encoder == "target":
             tries.append("config.method.non_semantic_encoder=online")
+        if config.negatives and not config.alpha_warmup_epochs:  # of a fresh encoder all cosines are near 1
+            tries.append("config.alpha_warmup_epochs=10")
         return tries
 
 
