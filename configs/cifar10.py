@@ -22,7 +22,7 @@ def get_config(variant: str | None = None) -> ConfigDict:
         "momentum": 0.99,
         "queue_size": 4096,
         "hidden_dim": 0,  # a linear head: with MoCo-v2's the embeddings collapse (configs/study/cifar10.py:heads)
-        "non_semantic_encoder": "online",  # by the paper's, target, patches cost 9 points of kNN in that study
+        "non_semantic_encoder": "online",  # by the paper's, target, patches of alpha 2 cost 9 points of kNN there
     }
     # Of a fresh encoder's embeddings all cosines are near 1, and there negatives outweigh a queue of K keys where
     # (alpha - 1) / temperature > log K: the paper's 2, set for a temperature of .2 and 16,384 keys, is too much here.
