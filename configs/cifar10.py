@@ -33,6 +33,7 @@ def get_config(variant: str | None = None) -> ConfigDict:
         config.augment["recipe"] = "byol"
         config.model["bn_groups"] = 1
         config.method = {"name": "byol", "momentum": 0.99, "hidden_dim": 1024}
+        config.alpha_warmup_epochs = 0.0
         config.negatives = {} if variant == "byol_baseline" else {"patch": {}}
     config.evaluation = {"every_epochs": 50, "resize": 32}  # on a GPU it takes as long as three epochs
     config.checkpoint = {"every_epochs": 50}  # and a save as long as one

@@ -106,7 +106,7 @@ def test_no_file_holds_nan_which_is_no_json(tmp_path):
 
 
 def test_a_collapse_is_told_when_it_begins(config, tmp_path, capsys):
-    seen = [(1.5, 0.9), (1.4, 0.9), (2.5, 0.9), (1.8, 0.9), (3.0, 0.9), (1.9, 0.9), (4.0, 0.9), (2.4, 0.03), (9.0, 0.12)]
+    seen = [(rank, 0.9) for rank in (1.5, 1.4, 2.5, 1.8, 3.0, 1.9, 4.0)] + [(2.4, 0.03), (9.0, 0.12)]
     with train._Report(config, tmp_path, 10, 0) as report:
         for step, (rank, spread) in enumerate(seen, start=1):
             report.interval(step, {"loss": 1.0, "effective_rank": rank, "feature_std": spread})

@@ -2,7 +2,7 @@
 
 The kNN of peers at these settings: 85.3 % symmetric, 82.6 % asymmetric (MoCo's CIFAR demo). In small, a fifth of the
 images, an hour or two of two CPU cores, so that accuracies compare with nothing: `:cpu` asks the same of the demo's
-settings, `:heads` which projection head those of `cifar10.py` want.
+settings, `:heads` which projection head those of `cifar10.py` want, and how strong negatives may be under it.
 """
 
 VARIANTS = ("cpu", "heads")
@@ -63,11 +63,11 @@ def _heads() -> dict:
 
 
 def _negatives(*, small: bool) -> dict:
-    start = "" if small else "asymmetric + "
+    start, alpha, patch = ("", "alpha 2", PATCH) if small else ("asymmetric + ", "alpha 1.5", WEAK)
     variants = {
         "baseline": {"label": "no negatives" if small else "asymmetric", "overrides": {"negatives": {}}},
-        "patch": {"label": f"{start}patch, alpha 2", "overrides": PATCH | TARGET},
-        "patch_online": {"label": f"{start}patch, alpha 2, with gradient", "overrides": PATCH | ONLINE},
+        "patch": {"label": f"{start}patch, {alpha}", "overrides": patch | TARGET},
+        "patch_online": {"label": f"{start}patch, {alpha}, with gradient", "overrides": patch | ONLINE},
     }
     if small:
         for name, kinds in {"texture": ("texture",), "quilt": ("quilt",), "both": ("patch", "texture")}.items():
@@ -79,8 +79,8 @@ def _negatives(*, small: bool) -> dict:
         variants |= {
             "symmetric": {"label": "symmetric", "overrides": {"negatives": {}} | symmetric, "against": "symmetric"},
             "symmetric_patch": {
-                "label": "symmetric + patch, alpha 2, with gradient",
-                "overrides": PATCH | ONLINE | symmetric,
+                "label": f"symmetric + patch, {alpha}, with gradient",
+                "overrides": patch | ONLINE | symmetric,
                 "against": "symmetric",
             },
         }
