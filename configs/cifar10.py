@@ -24,16 +24,18 @@ def get_config(variant: str | None = None) -> ConfigDict:
         "hidden_dim": 0,  # a linear head: with MoCo-v2's the embeddings collapse (configs/study/cifar10.py:heads)
         "non_semantic_encoder": "online",  # by the paper's, target, patches of alpha 2 cost 9 points of kNN there
     }
-    # Of a fresh encoder's embeddings all cosines are near 1, and there negatives outweigh a queue of K keys where
-    # (alpha - 1) / temperature > log K: the paper's 2, set for a temperature of .2 and 16,384 keys, is too much here.
-    config.negatives = {} if variant == "baseline" else {variant or "patch": {"alpha": 1.5}}
-    config.alpha_warmup_epochs = 10.0
+    config.negatives = {}
+    if variant not in ("baseline", "byol", "byol_baseline"):
+        # Where all cosines are near 1, negatives outweigh the queue's K keys if (alpha - 1) / temperature > log K: the
+        # paper's 2, set for a temperature of .2 and 16,384 keys, is too much here. At first the queue is random
+        # besides, its cosines 0, and 1.5 outweighs it too: hence it rises.
+        config.negatives = {variant or "patch": {"alpha": 1.5}}
+        config.alpha_warmup_epochs = 10.0
     config.optim = {"learning_rate": 0.03, "per_256": True, "weight_decay": 5e-4}
     if variant in ("byol", "byol_baseline"):
         config.augment["recipe"] = "byol"
         config.model["bn_groups"] = 1
         config.method = {"name": "byol", "momentum": 0.99, "hidden_dim": 1024}
-        config.alpha_warmup_epochs = 0.0
         config.negatives = {} if variant == "byol_baseline" else {"patch": {}}
     config.evaluation = {"every_epochs": 50, "resize": 32}  # on a GPU it takes as long as three epochs
     config.checkpoint = {"every_epochs": 50}  # and a save as long as one

@@ -258,6 +258,10 @@ def _check_pairs(config: Config) -> None:
         raise UserError(
             f"config.optim.warmup_epochs = {config.optim.warmup_epochs}: not below config.epochs = {config.epochs}"
         )
+    if config.alpha_warmup_epochs > config.epochs:
+        raise UserError(
+            f"config.alpha_warmup_epochs = {config.alpha_warmup_epochs}: is above config.epochs = {config.epochs}"
+        )
     if config.checkpoint.keep_every_epochs % config.checkpoint.every_epochs:
         raise UserError(
             f"config.checkpoint.keep_every_epochs = {config.checkpoint.keep_every_epochs}: is no multiple of "

@@ -98,6 +98,7 @@ def test_learning_rate_per_256_images():
         ({"negatives.patch.patch_size": "(3, 40)"}, r"patch_size = \(3, 40\): a patch is larger than the image .*= 32"),
         ({"evaluation.resize": "16"}, r"config\.evaluation\.resize = 16: is below config\.data\.image_size = 32"),
         ({"optim.warmup_epochs": "99"}, r"config\.optim\.warmup_epochs = 99\.0: not below config\.epochs"),
+        ({"alpha_warmup_epochs": "99"}, r"config\.alpha_warmup_epochs = 99\.0: is above config\.epochs"),
     ],
 )
 def test_a_mistake_is_one_line(overrides, message):

@@ -56,7 +56,7 @@ class Settings:
         if config.negatives and self.non_semantic_encoder == "target":
             tries.append("config.method.non_semantic_encoder=online")
         if config.negatives and not config.alpha_warmup_epochs:  # of a fresh encoder all cosines are near 1
-            tries.append("config.alpha_warmup_epochs=10")
+            tries.append(f"config.alpha_warmup_epochs={min(10, max(1, config.epochs // 10))}")
         return tries
 
 
