@@ -2,7 +2,8 @@
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import jax
@@ -13,7 +14,7 @@ from ncl_jax import negatives, parallel
 from ncl_jax import step as step_lib
 from ncl_jax.augment.views import recipe
 from ncl_jax.config import Config
-from ncl_jax.data import device_cache, fill_cache, prefetch, stream
+from ncl_jax.data import cached_steps, device_cache, fill_cache, prefetch, stream
 from ncl_jax.data.datasets import Dataset
 from ncl_jax.errors import UserError
 from ncl_jax.methods import moco
@@ -54,15 +55,21 @@ def open_feed(
     dataset: Dataset,
     mesh: Mesh,
     step: step_lib.Step,
-    position: Position | None,
+    state: TrainState,
+    position: Position | None = None,
     where: Any = None,
-):
-    """The feed that `config.data.cache` names. `step` is not compiled yet; `where`: see `step.compile_step`."""
+) -> Iterator[Feed]:
+    """The feed that `config.data.cache` names, for states of the shapes of `state`, which may be abstract. `step` is
+    not compiled yet; `where`: see `step.compile_step`."""
     if config.data.cache == "device":
-        cache = fill_cache.fill(
-            dataset, side=_cache_side(config, dataset), mesh=mesh, max_bad_share=config.data.max_bad_share
-        )
-        yield device_cache.CachedSteps(step, cache, _sampler(config, dataset), mesh, position, where=where)
+        sampler, side = _sampler(config, dataset), _cache_side(config, dataset)
+        loop = cached_steps.Loop(step, sampler, mesh, where=where)
+        shapes = device_cache.abstract(sampler.count, side, mesh)
+        # Compiling takes a GPU's host as long as reading the files does, and neither needs the other.
+        with ThreadPoolExecutor(1, "compile") as pool:
+            compiled = pool.submit(loop.compile, state, shapes)
+            cache = fill_cache.fill(dataset, side=side, mesh=mesh, max_bad_share=config.data.max_bad_share)
+            yield cached_steps.CachedSteps(compiled.result, cache, sampler, position)
         return
     source = stream.TrainStream(dataset, config, fields=negatives.needs(config.negatives), position=position)
     with prefetch.Prefetch(source, parallel.batch_sharding(mesh)) as batches:

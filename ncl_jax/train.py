@@ -81,25 +81,27 @@ def _train(
         target = state.abstract(config, method, optimizer, num_classes=num_classes)
         where = state.shardings(config, target, mesh)
         known = {"num_classes": num_classes, "num_examples": data.num_examples}
-        current, notes = checkpoints.restore(target, where, data=known) or (
-            state.create(config, method, optimizer, num_classes=num_classes, mesh=mesh),
-            {},
-        )
-        done = int(current.step)
+        current, notes = checkpoints.restore(target, where, data=known) or (None, {})
+        done = int(current.step) if current else 0
 
         # What tells of it.
         unmeasured = _due(config, done, steps_per_epoch) and not _measured(run_dir, done)
         if done >= total_steps and not unmeasured:
             return current
         report = stack.enter_context(_Report(config, run_dir, total_steps, done)) if chief else None
-        if unmeasured:  # a kill came after the save and before this
+        if current and unmeasured:  # a kill came after the save and before this
             _measure(encoder, current, done, done // steps_per_epoch, report)
         if done >= total_steps:
             return current
 
         # What feeds it: batches that are on the devices before the step asks for them.
         train_step = step.make_step(config, method, optimizer, steps_per_epoch=steps_per_epoch)
-        steps = stack.enter_context(feed.open_feed(config, data, mesh, train_step, notes.get("position"), where))
+        opened = feed.open_feed(config, data, mesh, train_step, target, notes.get("position"), where)
+        steps = stack.enter_context(opened)
+        if config.data.cache == "device":  # nothing else is read any more
+            stack.enter_context(protocol.Subject(encoder, {}).reading_ahead())
+        # Made only now: the feed may be compiling the step meanwhile.
+        current = current or state.create(config, method, optimizer, num_classes=num_classes, mesh=mesh)
 
         if report:
             report.start(current)

@@ -115,7 +115,7 @@ def test_data_on_the_devices_train_the_same_way_and_go_on_where_they_stopped(fin
     current = train.state.create(settings, method, optimizer, num_classes=data.num_classes, mesh=mesh)
     position = None
     for stretches in ((3,), (5, 8)):  # the second goes on from where the first stopped, in mid-epoch
-        with train.feed.open_feed(settings, data, mesh, step, position) as steps:
+        with train.feed.open_feed(settings, data, mesh, step, current, position) as steps:
             for stretch in stretches:
                 current, _, taken = steps.take(current, stretch)
                 assert taken == stretch

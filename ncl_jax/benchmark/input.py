@@ -77,7 +77,7 @@ def _waits(config: Config, data: Dataset, seconds: float) -> Row:
     mesh = parallel.data_mesh()
     step, state = program.uncompiled(config, mesh, num_classes=data.num_classes or 0)
     opening = time.perf_counter()
-    with feed.open_feed(config, data, mesh, step, None) as steps:
+    with feed.open_feed(config, data, mesh, step, state) as steps:
         opened = time.perf_counter() - opening
         taken, last = 0, None
         for _ in range(WARM_UP):

@@ -1,4 +1,4 @@
-"""A dataset that lives on the devices: sampled, cropped and stepped over inside one compiled loop.
+"""A dataset that lives on the devices: sampled and cropped inside the compiled loop of `cached_steps`.
 
 Every image is kept as a uint8 square (the whole picture, squeezed, with its proportions beside), the squares split over
 the devices. An epoch's order, its crops and the order of its key views follow from (seed, epoch, id), as in `stream`;
@@ -8,7 +8,7 @@ dropped. Needs no TensorFlow; to fill it from TFRecords does.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,9 +25,6 @@ from ncl_jax.errors import UserError
 
 FIELDS = ("source", "id")  # what `fields` may name besides the fixed ones
 MOST = 0.7  # of the free memory: the rest is the step's
-
-State = Any
-Step = Callable[[State, Mapping[str, Array]], tuple[State, dict[str, Array]]]
 
 
 @jax.tree_util.register_dataclass
@@ -135,81 +132,6 @@ def fetch(images: UInt8[Array, "n s s 3"], ids: Int[Array, " b"], mesh: Mesh) ->
     return jax.shard_map(local, mesh=mesh, in_specs=(split, PartitionSpec()), out_specs=split)(images, ids)
 
 
-class CachedSteps:
-    """Takes many training steps per call, all on the devices; `position` afterwards is what resumes behind them.
-
-    It never waits for input, and what did not decode was replaced when the cache was filled.
-    """
-
-    waited, skips = 0.0, 0
-
-    def __init__(
-        self,
-        step: Step,
-        cache: Cache,
-        sampler: Sampler,
-        mesh: Mesh,
-        position: Mapping[str, int] | None = None,
-        *,
-        looped: bool | None = None,
-        where: Any = None,
-    ):
-        """`step` is the uncompiled `(state, batch) -> (state, metrics)`. Raises UserError for a strange position.
-
-        `looped`: one program takes all steps of a call; by default everywhere but on CPUs, where XLA runs the
-        convolutions of a loop's body on one core, ten times slower than outside.
-        """
-        self._cache, self._sampler = cache, sampler
-        self._step = _start(sampler, position)
-        self._looped = mesh.devices.flat[0].platform != "cpu" if looped is None else looped
-        whole = parallel.replicated(mesh)
-        kept: Any = jax.tree.map(lambda _: whole, cache)
-        kept = dataclasses.replace(kept, images=parallel.batch_sharding(mesh))
-        state = whole if where is None else where
-
-        def one(state: State, cache: Cache, order: Array, epoch: Array, number: Array):
-            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-                return step(state, sampler.wire(cache, order, epoch, number, mesh))
-
-        def loop(state: State, cache: Cache, order: Array, epoch: Array, first: Array, count: Array):
-            def body(number: Array, carry: tuple[State, dict[str, Array]]):
-                state, sums = carry
-                state, metrics = one(state, cache, order, epoch, first + number)
-                return state, jax.tree.map(jnp.add, sums, metrics)
-
-            shapes = jax.eval_shape(one, state, cache, order, epoch, first)[1]
-            sums = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-            return jax.lax.fori_loop(0, count, body, (state, sums))
-
-        # How many steps a call takes is not compiled in: one program serves them all.
-        compiled = partial(jax.jit, out_shardings=(state, whole), donate_argnums=0)
-        self._one = compiled(one, in_shardings=(state, kept, whole, whole, whole))
-        self._loop = compiled(loop, in_shardings=(state, kept, whole, whole, whole, whole))
-        self._order = jax.jit(sampler.order, out_shardings=whole)
-
-    @property
-    def position(self) -> dict[str, int]:
-        """Where the next step starts: {"epoch", "offset"}, the offset in examples of the epoch."""
-        epoch, step = divmod(self._step, self._sampler.steps_per_epoch)
-        return {"epoch": epoch, "offset": step * self._sampler.batch}
-
-    def take(self, state: State, steps: int) -> tuple[State, dict[str, Array], int]:
-        """At most so many steps, up to the end of the epoch: the state, the metrics' means, and how many they were."""
-        epoch, first = divmod(self._step, self._sampler.steps_per_epoch)
-        count = min(steps, self._sampler.steps_per_epoch - first)
-        where = jnp.int32(epoch)
-        order = self._order(where)
-        if self._looped:
-            state, sums = self._loop(state, self._cache, order, where, jnp.int32(first), jnp.int32(count))
-        else:
-            state, sums = self._one(state, self._cache, order, where, jnp.int32(first))
-            for number in range(first + 1, first + count):
-                state, metrics = self._one(state, self._cache, order, where, jnp.int32(number))
-                sums = jax.tree.map(jnp.add, sums, metrics)
-        self._step += count
-        return state, jax.tree.map(lambda value: value / count, sums), count
-
-
 def check_fits(count: int, side: int, mesh: Mesh, free: int | None = None) -> None:
     """UserError where `count` squares of `side` pixels leave a device too little memory. Reads nothing.
 
@@ -234,6 +156,15 @@ def free_bytes(mesh: Mesh) -> int:
     return memory.available() // len(mesh.local_devices) if device.platform == "cpu" else 0
 
 
+def abstract(count: int, side: int, mesh: Mesh) -> Cache:
+    """Shapes and dtypes of a cache of `count` images, without any array; padded so that each device holds as many."""
+    padded = -(-count // mesh.size) * mesh.size
+    shapes = {"images": (padded, side, side, 3), "labels": (count,), "aspects": (count,)}
+    dtypes: Any = {"images": jnp.uint8, "labels": jnp.int32, "aspects": jnp.float32}
+    structs: Any = {name: jax.ShapeDtypeStruct(shape, dtypes[name]) for name, shape in shapes.items()}
+    return Cache(**structs)
+
+
 def place(
     images: Callable[[int, int], np.ndarray],
     columns: Callable[[], tuple[np.ndarray, np.ndarray]],
@@ -247,24 +178,15 @@ def place(
     `images(low, high)` gives uint8 `[high - low, side, side, 3]` and is asked once for each of this process's devices,
     so no more than that is on the host; `columns()`, asked afterwards, gives all labels and aspects.
     """
-    padded = -(-count // mesh.size) * mesh.size
+    shape = abstract(count, side, mesh).images.shape
 
     def part(index: Any) -> np.ndarray:
-        low, high, _ = index[0].indices(padded)
+        low, high, _ = index[0].indices(shape[0])
         return images(low, high)
 
-    made = jax.make_array_from_callback((padded, side, side, 3), parallel.batch_sharding(mesh), part)
+    made = jax.make_array_from_callback(shape, parallel.batch_sharding(mesh), part)
     labels, aspects = (jax.device_put(column, parallel.replicated(mesh)) for column in columns())
     return Cache(made, labels, aspects)
-
-
-def _start(sampler: Sampler, position: Mapping[str, int] | None) -> int:
-    if position is None:
-        return 0
-    epoch, offset = int(position["epoch"]), int(position["offset"])
-    if epoch < 0 or offset % sampler.batch or not 0 <= offset <= sampler.steps_per_epoch * sampler.batch:
-        raise UserError(f"position {dict(position)}: is none of {sampler.count} images in batches of {sampler.batch}")
-    return epoch * sampler.steps_per_epoch + offset // sampler.batch
 
 
 def _size(count: float) -> str:

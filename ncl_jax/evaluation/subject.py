@@ -1,5 +1,6 @@
 """What is evaluated: a frozen encoder, its features of any split, and one probe trained on clean in-domain images."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
@@ -121,11 +122,30 @@ class Subject:
         `whole`: for stimuli that fill their images, as published sets of squares do: the shorter side goes to the
         image size and not to `evaluation.resize`, which would enlarge them and cut their border off.
         """
+        return self.encoder.kept.read(*self._reading(dataset, whole=whole))
+
+    def _reading(
+        self, dataset: datasets.Dataset, *, whole: bool = False
+    ) -> tuple[Hashable, Callable[[], Iterator[dict[str, np.ndarray]]]]:
+        """What tells the batches of a dataset from others, and what reads them."""
         size = self.config.data.image_size
         fits = whole or dataset.image_shape == (size, size)
         resize = size if fits else self.config.evaluation.resize
         read = functools.partial(stream.eval_batches, dataset, batch=self.encoder.batch, size=size, resize=resize)
-        return self.encoder.kept.read((dataset.name, dataset.split, resize), read)
+        return (dataset.name, dataset.split, resize), read
+
+    @contextlib.contextmanager
+    def reading_ahead(self) -> Iterator[None]:
+        """While the block runs, images of the training and test split are read in the background, where they are kept:
+        kNN, which wants all of them, then does not wait for the files."""
+        ahead, room = {}, self.encoder.kept.room
+        for dataset in () if self.unlabelled else (self.train_set, self.open()):
+            room -= dataset.num_examples * self.config.data.image_size**2 * 3 // jax.process_count()
+            if room >= 0:
+                key, read = self._reading(dataset)
+                ahead[key] = read
+        with self.encoder.kept.reading(ahead):
+            yield
 
     def images(self, dataset: datasets.Dataset, count: int) -> UInt8[np.ndarray, "n s s 3"]:
         """The first `count` images that decode, or as many as there are; every process has them all."""

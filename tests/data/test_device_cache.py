@@ -8,7 +8,8 @@ import pytest
 from ncl_jax import parallel
 from ncl_jax.augment import crops
 from ncl_jax.data import device_cache
-from ncl_jax.data.device_cache import CachedSteps, Sampler
+from ncl_jax.data.cached_steps import CachedSteps, Loop
+from ncl_jax.data.device_cache import Sampler
 from ncl_jax.errors import UserError
 
 COUNT, SIDE, BATCH = 37, 12, 8
@@ -108,8 +109,14 @@ def fresh(mesh):
 
 @pytest.mark.parametrize("looped", [False, True])
 def test_many_steps_a_call_equal_one_a_call_and_resume_to_the_bit(looped):
-    mesh = meshed(8)
-    whole = CachedSteps(add_up, filled(mesh), sampler(shuffle_keys=True), mesh, looped=looped)
+    mesh, drawn = meshed(8), sampler(shuffle_keys=True)
+    cache = filled(mesh)
+
+    def steps(position=None):
+        loop = Loop(add_up, drawn, mesh, looped=looped)
+        return CachedSteps(lambda: loop, cache, drawn, position)
+
+    whole = steps()
     state, means, count = whole.take(fresh(mesh), 100)
     assert count == 4  # the end of the epoch
     assert whole.position == {"epoch": 1, "offset": 0}
@@ -117,16 +124,29 @@ def test_many_steps_a_call_equal_one_a_call_and_resume_to_the_bit(looped):
     state, _, count = whole.take(state, 3)
     assert (count, int(state["step"])) == (3, 7)
 
-    single = CachedSteps(add_up, filled(mesh), sampler(shuffle_keys=True), mesh, looped=looped)
+    single = steps()
     other = fresh(mesh)
     for _ in range(3):
         other, _, _ = single.take(other, 1)
-    resumed = CachedSteps(add_up, filled(mesh), sampler(shuffle_keys=True), mesh, single.position, looped=looped)
+    resumed = steps(single.position)
     for _ in range(4):
         other, _, count = resumed.take(other, 1)
         assert count == 1
     assert resumed.position == whole.position == {"epoch": 1, "offset": 24}
     np.testing.assert_array_equal(np.asarray(other["sum"]), np.asarray(state["sum"]))
+
+
+@pytest.mark.parametrize("looped", [False, True])
+def test_a_loop_is_compiled_before_there_are_arrays_and_takes_them(looped):
+    mesh, drawn = meshed(8), sampler()
+    loop = Loop(add_up, drawn, mesh, looped=looped)
+    shapes = jax.eval_shape(lambda: fresh(meshed(1)))
+    state, sums = loop.compile(shapes, device_cache.abstract(COUNT, SIDE, mesh))(fresh(mesh), filled(mesh), 0, 1, 3)
+    other, others = Loop(add_up, drawn, mesh, looped=looped)(fresh(mesh), filled(mesh), 0, 1, 3)
+    for one, two in ((state, other), (sums, others)):
+        jax.tree.map(np.testing.assert_array_equal, jax.device_get(one), jax.device_get(two))
+    with pytest.raises(TypeError):  # compiled for one dataset's shapes
+        loop(fresh(mesh), device_cache.abstract(COUNT + 8, SIDE, mesh), 0, 1, 3)
 
 
 def test_only_the_batch_moves_between_devices():
@@ -168,4 +188,4 @@ def test_what_it_cannot_do_is_refused(changes, words):
 def test_a_position_of_another_run_is_refused(position):
     mesh = meshed(1)
     with pytest.raises(UserError, match="position"):
-        CachedSteps(add_up, filled(mesh), sampler(), mesh, position)
+        CachedSteps(lambda: Loop(add_up, sampler(), mesh), filled(mesh), sampler(), position)

@@ -1,5 +1,7 @@
 """What is read once and what again."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -71,3 +73,44 @@ def test_what_is_kept_cannot_be_changed():
         for batch in kept.read("a", Source(1)):
             with pytest.raises(ValueError, match="read-only"):
                 batch["image"][0] = 1
+
+
+def test_what_is_read_ahead_is_waited_for_and_read_once():
+    kept, source, go = KeptBatches(300), Source(3), threading.Event()
+
+    def slow():
+        assert go.wait(60)
+        yield from source()
+
+    with kept.reading({"a": slow}):
+        batches = kept.read("a", source)
+        threading.Timer(0.1, go.set).start()
+        assert values(batches) == [0, 1, 2]
+    assert values(kept.read("a", source)) == [0, 1, 2]
+    assert source.made == 3
+
+
+def test_the_end_of_the_block_ends_a_reading_ahead():
+    kept, endless, began = KeptBatches(300), Source(10**9), threading.Event()
+
+    def source():
+        for batch in endless():
+            began.set()
+            yield batch
+
+    with kept.reading({"a": source, "b": source}):
+        assert began.wait(60)
+    assert values(kept.read("a", Source(1, 7))) == [7]
+
+
+def test_what_fails_ahead_fails_where_it_is_read():
+    kept = KeptBatches(300)
+
+    def broken():
+        raise OSError("no such file")
+        yield
+
+    with kept.reading({"a": broken}):
+        with pytest.raises(OSError, match="no such file"):
+            values(kept.read("a", broken))
+        assert values(kept.read("a", Source(1, 7))) == [7]
