@@ -49,6 +49,6 @@ def _draw_panel(
             axes.plot(*zip(*points, strict=True), label=titles[name], marker=marker, markersize=3)
     axes.set(title=title, xlabel="step")
     if axes.lines:
-        axes.legend(frameon=False, fontsize=9 if len(axes.lines) < 8 else 7)
+        axes.legend(framealpha=0.8, edgecolor="none", fontsize=9 if len(axes.lines) < 8 else 7)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
