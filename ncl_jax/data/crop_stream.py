@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 FIELDS = ("source", "texture", "id")  # what `fields` may name besides the fixed ones
 SHARE_AFTER = 100  # records seen before the share of bad ones is judged
-STAND_INS = 100  # records tried in the place of a bad one; of few records the same ones more than once
+STAND_IN_TRIES = 100  # records tried in the place of a bad one; of few records the same ones more than once
 RESERVE = 64  # records that may fill gaps where the others are not at hand
 HELD = 2**28  # bytes of decoded images of one size that are kept, so that they are decoded once
 # What the random numbers of a seed are drawn for: different purposes, different numbers.
@@ -274,14 +274,14 @@ class CropStream:
 
     def _stand_in(self, index: int, epoch: int) -> dict[str, Any]:
         """Crops of another record, chosen by (seed, epoch, index), that decodes."""
-        for draw in self._numbers(STAND_IN, epoch, index).random_raw(STAND_INS).tolist():
+        for draw in self._numbers(STAND_IN, epoch, index).random_raw(STAND_IN_TRIES).tolist():
             try:
                 return self._crops(_Item(-1, lambda draw=draw: self._at_hand(draw), epoch))
             except (BadImage, OSError):
                 continue
         raise Unreadable(
             f"dataset {self.dataset.name}[{self.dataset.split}]: {self._last_bad} does not decode, nor does any of "
-            f"{STAND_INS} records drawn in its place"
+            f"{STAND_IN_TRIES} records drawn in its place"
         )
 
     def _at_hand(self, draw: int) -> rows.Row:
