@@ -63,13 +63,14 @@ def open_feed(
     not compiled yet; `where`: see `step.compile_step`."""
     if config.data.cache == "device":
         sampler, side = _sampler(config, dataset), _cache_side(config, dataset)
-        loop = cached_steps.Loop(step, sampler, mesh, where=where)
         shapes = device_cache.abstract(sampler.count, side, mesh)
-        # Compiling takes a GPU's host as long as reading the files does, and neither needs the other.
-        with ThreadPoolExecutor(1, "compile") as pool:
-            compiled = pool.submit(loop.compile, state, shapes)
-            cache = fill_cache.fill(dataset, side=side, mesh=mesh, max_bad_share=config.data.max_bad_share)
-            yield cached_steps.CachedSteps(compiled.result, cache, sampler, position)
+        # Compiling takes a GPU's host as long as reading the files does, and neither needs the other. Nobody waits for
+        # it where a file is bad, which is told at once.
+        pool = ThreadPoolExecutor(1, "compile")
+        loop = pool.submit(cached_steps.Loop, step, sampler, mesh, state, shapes, where=where)
+        pool.shutdown(wait=False)
+        cache = fill_cache.fill(dataset, side=side, mesh=mesh, max_bad_share=config.data.max_bad_share)
+        yield cached_steps.CachedSteps(loop.result, cache, sampler, position)
         return
     source = stream.TrainStream(dataset, config, fields=negatives.needs(config.negatives), position=position)
     with prefetch.Prefetch(source, parallel.batch_sharding(mesh)) as batches:

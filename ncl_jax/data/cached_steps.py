@@ -20,16 +20,27 @@ Step = Callable[[State, Mapping[str, Array]], tuple[State, dict[str, Array]]]
 class Loop:
     """Takes steps that follow each other in an epoch: the state after them, and the sums of their metrics."""
 
-    def __init__(self, step: Step, sampler: Sampler, mesh: Mesh, *, looped: bool | None = None, where: Any = None):
-        """`step` is the uncompiled `(state, batch) -> (state, metrics)`; `where`: the state's shardings, else whole.
+    def __init__(
+        self,
+        step: Step,
+        sampler: Sampler,
+        mesh: Mesh,
+        state: State,
+        cache: Cache,
+        *,
+        looped: bool | None = None,
+        where: Any = None,
+    ):
+        """Compiled here, for arrays of the shapes of `state` and `cache`, which may be abstract; it takes no others.
 
+        `step` is the uncompiled `(state, batch) -> (state, metrics)`; `where`: the state's shardings, else whole.
         `looped`: one program takes all steps of a call; by default everywhere but on CPUs, where XLA runs the
         convolutions of a loop's body on one core, ten times slower than outside.
         """
         self._looped = mesh.devices.flat[0].platform != "cpu" if looped is None else looped
         whole, split = parallel.replicated(mesh), parallel.batch_sharding(mesh)
         lies: Any = {"images": split, "labels": whole, "aspects": whole}
-        state = whole if where is None else where
+        where = whole if where is None else where
 
         def one(state: State, cache: Cache, order: Array, epoch: Array, number: Array):
             with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
@@ -46,21 +57,16 @@ class Loop:
             return jax.lax.fori_loop(0, count, body, (state, sums))
 
         # How many steps a call takes is not compiled in: one program serves them all.
-        numbers = 3 if self._looped else 2
-        self._steps: Any = jax.jit(
+        numbers = [jax.ShapeDtypeStruct((), jnp.int32)] * (3 if self._looped else 2)
+        steps: Any = jax.jit(
             loop if self._looped else one,
-            in_shardings=(state, Cache(**lies), *[whole] * (1 + numbers)),
-            out_shardings=(state, whole),
+            in_shardings=(where, Cache(**lies), whole, *[whole] * len(numbers)),
+            out_shardings=(where, whole),
             donate_argnums=0,
         )
         self._order = jax.jit(sampler.order, out_shardings=whole)
-        self._numbers = [jax.ShapeDtypeStruct((), jnp.int32)] * numbers
-
-    def compile(self, state: State, cache: Cache) -> "Loop":
-        """Itself, compiled for arrays of these shapes; both may be abstract. From then on it takes no others."""
-        order = jax.eval_shape(self._order, self._numbers[0])
-        self._steps = self._steps.lower(state, cache, order, *self._numbers).compile()
-        return self
+        order = jax.eval_shape(self._order, numbers[0])
+        self._steps = steps.lower(state, cache, order, *numbers).compile()
 
     def __call__(
         self, state: State, cache: Cache, epoch: int, first: int, count: int

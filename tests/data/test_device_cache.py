@@ -111,9 +111,9 @@ def fresh(mesh):
 def test_many_steps_a_call_equal_one_a_call_and_resume_to_the_bit(looped):
     mesh, drawn = meshed(8), sampler(shuffle_keys=True)
     cache = filled(mesh)
+    loop = Loop(add_up, drawn, mesh, fresh(mesh), cache, looped=looped)
 
     def steps(position=None):
-        loop = Loop(add_up, drawn, mesh, looped=looped)
         return CachedSteps(lambda: loop, cache, drawn, position)
 
     whole = steps()
@@ -139,12 +139,11 @@ def test_many_steps_a_call_equal_one_a_call_and_resume_to_the_bit(looped):
 @pytest.mark.parametrize("looped", [False, True])
 def test_a_loop_is_compiled_before_there_are_arrays_and_takes_them(looped):
     mesh, drawn = meshed(8), sampler()
-    loop = Loop(add_up, drawn, mesh, looped=looped)
     shapes = jax.eval_shape(lambda: fresh(meshed(1)))
-    state, sums = loop.compile(shapes, device_cache.abstract(COUNT, SIDE, mesh))(fresh(mesh), filled(mesh), 0, 1, 3)
-    other, others = Loop(add_up, drawn, mesh, looped=looped)(fresh(mesh), filled(mesh), 0, 1, 3)
-    for one, two in ((state, other), (sums, others)):
-        jax.tree.map(np.testing.assert_array_equal, jax.device_get(one), jax.device_get(two))
+    loop = Loop(add_up, drawn, mesh, shapes, device_cache.abstract(COUNT, SIDE, mesh), looped=looped)
+    other = Loop(add_up, drawn, mesh, fresh(mesh), filled(mesh), looped=looped)
+    results = [jax.device_get(each(fresh(mesh), filled(mesh), 0, 1, 3)) for each in (loop, other)]
+    jax.tree.map(np.testing.assert_array_equal, *results)
     with pytest.raises(TypeError):  # compiled for one dataset's shapes
         loop(fresh(mesh), device_cache.abstract(COUNT + 8, SIDE, mesh), 0, 1, 3)
 
@@ -188,4 +187,4 @@ def test_what_it_cannot_do_is_refused(changes, words):
 def test_a_position_of_another_run_is_refused(position):
     mesh = meshed(1)
     with pytest.raises(UserError, match="position"):
-        CachedSteps(lambda: Loop(add_up, sampler(), mesh), filled(mesh), sampler(), position)
+        CachedSteps(lambda: pytest.fail("no step is taken"), filled(mesh), sampler(), position)
