@@ -1,4 +1,4 @@
-"""What README says of use from Python is run; its commands are ones, and their settings exist."""
+"""What README says of use from Python is run; commands in it and its further pages are ones, and their settings and links exist."""
 
 import re
 import shlex
@@ -13,12 +13,17 @@ from ncl_jax.study import plan
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = {ROOT / "README.md": README} | {
+    ROOT / page / "README.md": (ROOT / page / "README.md").read_text()
+    for page in ("configs/study", "ncl_jax/benchmark", "ncl_jax/textures")
+}
 
 
 def _commands():
-    """The words of every `ncl-jax COMMAND ...` in README; `...` stands for what a reader fills in."""
-    blocks = "".join(re.findall(r"```sh\n(.*?)```", README, re.S)).replace("\\\n", " ").splitlines()
-    spans = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", README, flags=re.S))
+    """The words of every `ncl-jax COMMAND ...` in the pages; `...` stands for what a reader fills in."""
+    text = "\n".join(PAGES.values())
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", text, re.S)).replace("\\\n", " ").splitlines()
+    spans = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
     for line in [*blocks, *(" ".join(span.split()) for span in spans)]:
         found = re.search(r'(?<!")ncl-jax ([a-z]+ .*)', line)
         if found:
@@ -39,6 +44,23 @@ def test_a_command(command, monkeypatch):
 
 def test_it_has_commands():
     assert len(set(_commands())) > 30
+
+
+def _anchors(page: Path) -> set[str]:
+    """What GitHub lets one link to: the headings in small letters, without punctuation, joined by hyphens."""
+    headings = re.findall(r"^#+ (.*)", re.sub(r"```.*?```", "", page.read_text(), flags=re.S), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]) if "://" not in link]
+    assert links
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in _anchors(target), link
 
 
 def test_in_your_own_code(smoke_data, tmp_path, monkeypatch):

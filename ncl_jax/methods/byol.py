@@ -17,7 +17,7 @@ from ncl_jax.schema import option
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    DEFAULT_ALPHA: ClassVar[float] = 0.1  # of negatives that set none; chosen in README's table
+    DEFAULT_ALPHA: ClassVar[float] = 0.1  # of negatives that set none; chosen in the table of configs/study/README.md
 
     momentum: float = option(0.996, low=0.0, high=1.0)  # of the EMA target at the start; rises to 1 by a cosine
     hidden_dim: int = option(4096, low=1)  # of projector and predictor
