@@ -1,4 +1,4 @@
-"""What README says of use from Python is run; commands in it and its further pages are ones, and their settings and links exist."""
+"""README and its further pages: their Python is run; commands are ones, settings and links exist."""
 
 import re
 import shlex

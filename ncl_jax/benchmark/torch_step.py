@@ -76,16 +76,15 @@ class TorchStep:
                 list(self._target.parameters()), list(self._online.parameters()), 1 - settings.momentum
             )
             key = torch.nn.functional.normalize(target(key_view).float(), dim=1)
-            chosen = self.config.negatives.get("patch")
-            others = None
-            if chosen:
-                images = self._patches(query_view, chosen).contiguous(memory_format=torch.channels_last)
-                others = torch.nn.functional.normalize(target(images).float(), dim=1)
         with self._autocast():
             query = torch.nn.functional.normalize(online(query_view).float(), dim=1)
             logits = [torch.sum(query * key, dim=1, keepdim=True), query @ self._queue]
-            if chosen and others is not None:
-                pairs = others.unflatten(0, (len(query), chosen.num))
+            if chosen := self.config.negatives.get("patch"):
+                images = self._patches(query_view, chosen).contiguous(memory_format=torch.channels_last)
+                with_gradient = settings.non_semantic_encoder == "online"
+                with torch.set_grad_enabled(with_gradient):
+                    others = (online if with_gradient else target)(images).float()
+                pairs = torch.nn.functional.normalize(others, dim=1).unflatten(0, (len(query), chosen.num))
                 logits.append(chosen.alpha * torch.einsum("bd,bmd->bm", query, pairs))
         logits = torch.cat([part.float() for part in logits], dim=1) / settings.temperature
         loss = torch.nn.functional.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=self._device))
@@ -193,7 +192,6 @@ def _check(config: Config) -> None:
         (not is_moco, "config.method.name other than moco"),
         (settings.symmetric, "config.method.symmetric = True"),
         (settings.head_batch_norm, "config.method.head_batch_norm = True"),
-        (settings.non_semantic_encoder != "target", "config.method.non_semantic_encoder = online"),
         (settings.non_semantic_norm != "own", f"config.method.non_semantic_norm = {settings.non_semantic_norm}"),
         (settings.ifm_epsilon > 0, f"config.method.ifm_epsilon = {settings.ifm_epsilon}"),
         (config.augment.recipe == "byol", "config.augment.recipe = byol"),

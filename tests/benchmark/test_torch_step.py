@@ -46,6 +46,16 @@ def test_the_network_is_ours(peer, hidden):
     assert ours == sorted(parameter.numel() for parameter in peer._online.parameters())
 
 
+@pytest.mark.parametrize(("encoder", "batches"), [("target", 1), ("online", 2)])
+def test_the_learning_encoder_sees_negatives_only_with_gradient(encoder, batches):
+    """Gradients come back for each batch that goes through it: the queries, and negatives if online."""
+    peer = torch_step(parse(method__non_semantic_encoder=encoder))
+    seen = []
+    peer._online.layer2.register_full_backward_hook(lambda _module, _inputs, gradients: seen.append(len(gradients[0])))
+    peer.step()
+    assert sorted(seen) == [8, 16][:batches]
+
+
 def test_steps_move_weights_target_and_queue(peer):
     torch = pytest.importorskip("torch")
     online, target = ([p.detach().clone() for p in n.parameters()] for n in (peer._online, peer._target))
@@ -85,7 +95,6 @@ def test_patches_are_of_their_image_and_square(peer):
         {"optim__name": "lars"},
         {"negatives__patch__rotate": True},
         {"method__head_batch_norm": True},
-        {"method__non_semantic_encoder": "online"},
         {"method__non_semantic_norm": "shared"},
         {"method__ifm_epsilon": 0.1},
         {"augment__recipe": "byol"},
