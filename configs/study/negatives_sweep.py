@@ -32,7 +32,12 @@ def of_all(name: str, key: str, values: tuple, default: float, more: dict | None
 
 NORMS = {"method.non_semantic_norm": "shared"}
 PATCHES = {"patch2to4": (2, 4), "patch": (4, 10), "patch10to16": (10, 16), "patch16to24": (16, 24)}
-ENCODERS = {"patch": {}, "shared": NORMS, "online": ONLINE, "online_shared": NORMS | ONLINE}
+ENCODERS = {
+    "patch": ("target, own", {}),
+    "shared": ("target, shared", NORMS),
+    "online": ("online, own", ONLINE),
+    "online_shared": ("online, shared", NORMS | ONLINE),
+}
 AXES = {
     "alpha": {
         "alpha": {
@@ -54,9 +59,8 @@ AXES = {
     },
     "num": {"negatives per query": of_negatives("negatives.patch.num", {"patch": 1, "num2": 2, "num4": 4})},
     "encoder": {
-        "who encodes the negatives, and batch norm": {
-            name: (name if name != "patch" else "target", {**PATCH, **overrides}, "baseline")
-            for name, overrides in ENCODERS.items()
+        "the negatives' encoder and batch norm": {
+            name: (value, {**PATCH, **overrides}, "baseline") for name, (value, overrides) in ENCODERS.items()
         }
     },
     "warmup": {
@@ -86,11 +90,12 @@ def get_config(variant: str | None = None) -> dict:
     for axis in [variant] if variant else AXES:
         for title, points in AXES[axis].items():
             sweeps[title] = {name: value for name, (value, _, _) in points.items() if value is not None}
-            variants |= {
-                name: {"overrides": overrides, "against": against}
-                for name, (_, overrides, against) in points.items()
-                if name not in variants
-            }
+            of = {against: value for value, _, against in points.values() if value is not None}  # of the plain ones
+            for name, (value, overrides, against) in points.items():
+                shown = of[name] if value is None else value
+                label = f"{title}: {shown if isinstance(shown, str) else f'{shown:g}'}"
+                label += ", no negatives" if value is None else ""
+                variants.setdefault(name, {"label": label, "overrides": overrides, "against": against})
     return {
         "title": f"What governs the effect of negatives: {variant or 'all axes'}",
         "base": "configs/demo.py",

@@ -48,6 +48,7 @@ def overview(document: Document, group: str = "results", *, main: bool = False) 
                 panel.plot(_shown(published["mean"], measure), place + 0.25, "D", color="#edae49", markersize=5)
         panel.set_title(tables.heading(measure), fontsize=9)
         panel.set_yticks(range(len(names)), [document["variants"][name]["label"] for name in names], fontsize=8)
+        panel.locator_params(axis="x", nbins=6)  # more labels would touch
     panels[0].invert_yaxis()
     for panel in panels[len(measures) :]:
         panel.set_visible(False)
