@@ -42,7 +42,7 @@ def pretrain(config: Config, folder: str, *, profile: bool = False) -> dict[str,
         finished = _train(config, run_dir, data, mesh, encoder, profile=profile)
         if finished is None:
             return None
-        return protocol.evaluate_run(encoder, run_dir, finished)
+        return protocol.evaluate_run(finished, run_dir)
 
 
 def prepare(
@@ -63,8 +63,8 @@ def prepare(
 
 def _train(
     config: Config, run_dir: Path, data: datasets.Dataset, mesh: Mesh, encoder: protocol.Encoder, *, profile: bool
-) -> state.TrainState | None:
-    """The state after the last step; None when SIGTERM came before it."""
+) -> protocol.Subject | None:
+    """The encoder after the last step, with what was measured of it; None when SIGTERM came before that."""
     steps_per_epoch = data.num_examples // config.batch
     total_steps = config.epochs * steps_per_epoch
     chief = jax.process_index() == 0
@@ -86,13 +86,13 @@ def _train(
 
         # What tells of it.
         unmeasured = _due(config, done, steps_per_epoch) and not _measured(run_dir, done)
-        if done >= total_steps and not unmeasured:
-            return current
+        if current and done >= total_steps and not unmeasured:
+            return protocol.subject_of(encoder, current)
         report = stack.enter_context(_Report(config, run_dir, total_steps, done)) if chief else None
         if current and unmeasured:  # a kill came after the save and before this
-            _measure(encoder, current, done, done // steps_per_epoch, report)
-        if done >= total_steps:
-            return current
+            finished = _measure(encoder, current, done, done // steps_per_epoch, report)
+            if done >= total_steps:
+                return finished
 
         # What feeds it: batches that are on the devices before the step asks for them.
         train_step = step.make_step(config, method, optimizer, steps_per_epoch=steps_per_epoch)
@@ -110,7 +110,7 @@ def _train(
 
         means, timer, in_flight = metrics.Means(), _Timer(), deque()
         pending: tuple[int, Any, dict[str, float]] | None = None
-        calls = 0
+        calls, finished = 0, None
         while done < total_steps:
             # One step, or all up to the next line of the log where the data lie on the devices.
             current, scalars, taken = steps.take(current, config.log_every - done % config.log_every)
@@ -146,12 +146,13 @@ def _train(
                     _check_finite(current, done, checkpoints)
                     checkpoints.save(done, current, {"position": dict(steps.position)} | known, wait=stopping)
                 if _due(config, done, steps_per_epoch) and not stopping:
-                    _measure(encoder, current, done, epoch, report)
+                    measured = _measure(encoder, current, done, epoch, report)
+                    finished = measured if last else None
             if stopping or (last and stop):
                 if report:
                     report.bar.say(f"SIGTERM: saved step {done} of {total_steps}; the same command goes on from there")
                 return None
-        return current
+        return finished or protocol.subject_of(encoder, current)
 
 
 def _due(config: Config, done: int, steps_per_epoch: int) -> bool:
@@ -169,13 +170,14 @@ def _measured(run_dir: Path, done: int) -> bool:
 
 def _measure(
     encoder: protocol.Encoder, current: state.TrainState, done: int, epoch: int, report: "_Report | None"
-) -> None:
-    subject = protocol.Subject(encoder, protocol.variables_of(current, encoder.mesh), current=current)
+) -> protocol.Subject:
+    subject = protocol.subject_of(encoder, current)
     measured = protocol.online(subject)
     if report and measured:
         report.write(done, {measure.key: measure.value for measure in measured})
         shown = ", ".join(f"{measure.title} {measure}" for measure in measured)
         report.bar.say(f"epoch {epoch}: {shown}")
+    return subject
 
 
 def _log(pending: tuple[int, Any, dict[str, float]], report: "_Report | None", checkpoints: Checkpoints) -> None:

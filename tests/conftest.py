@@ -6,9 +6,10 @@ import os
 import tempfile
 from importlib.metadata import version
 
-# Many tests compile the same step: once is enough, for their subprocesses too.
-_cache = tempfile.TemporaryDirectory(prefix="ncl_jax_tests_", ignore_cleanup_errors=True)
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+# Many tests compile the same step: once is enough, for all of pytest's workers and for their subprocesses too.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _cache = tempfile.TemporaryDirectory(prefix="ncl_jax_tests_", ignore_cleanup_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1"
 # Unoptimised machine code: tests compile far longer than they compute, and this compiles in a third of the time.
 _flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"

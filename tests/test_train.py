@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ from smoke import flags
 
 from ncl_jax import config as config_lib
 from ncl_jax import main, metrics, parallel, train, workdir
-from ncl_jax.evaluation import protocol
+from ncl_jax.evaluation import linear_probe, protocol
 
 STEPS_PER_EPOCH = 8
 
@@ -162,7 +163,10 @@ def test_stopped_in_mid_epoch_it_goes_on_to_the_same_bits(finished, config, tmp_
     stop_at = next(stops)
     assert train.pretrain(config, str(tmp_path)) is None
     monkeypatch.undo()
+    probes = mock.Mock(wraps=linear_probe.fit)
+    monkeypatch.setattr(linear_probe, "fit", probes)
     results = train.pretrain(config, str(tmp_path))
+    assert probes.call_count == 2  # after epochs 2 and 4, of which the last evaluation uses what is there
     # (A category without a decision by either cue has no shape bias: NaN here, null there.)
     assert workdir.finite(results) == json.loads((finished / "results.json").read_text())
     assert_same_bits(state_of(config, finished), state_of(config, tmp_path))

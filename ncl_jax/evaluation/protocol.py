@@ -22,10 +22,10 @@ LOOKED_AT = 64  # labels
 _BY_LABELS = "kNN, linear probe"  # left out where there are none
 
 
-def variables_of(current: state.TrainState, mesh: Mesh) -> dict[str, Any]:
-    """The online backbone's variables, whole on every device also where each holds a share of the state."""
+def subject_of(encoder: Encoder, current: state.TrainState) -> Subject:
+    """The online backbone of a run's state: its variables are whole on every device also where each holds a share."""
     variables = {"params": current.params["backbone"], "batch_stats": current.extra["batch_stats"]["backbone"]}
-    return jax.device_put(variables, parallel.replicated(mesh))
+    return Subject(encoder, jax.device_put(variables, parallel.replicated(encoder.mesh)), current=current)
 
 
 def check(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:
@@ -80,11 +80,10 @@ def evaluate(subject: Subject) -> dict[str, Any]:
     return results | {"skipped": missing | failed}
 
 
-def evaluate_run(encoder: Encoder, run_dir: Path, current: state.TrainState, *, name: str = "") -> dict[str, Any]:
+def evaluate_run(subject: Subject, run_dir: Path, *, name: str = "") -> dict[str, Any]:
     """`evaluate`, written to `results.json` (or `results_NAME.json`) and shown; the curves of the run drawn anew, but
-    for another evaluation than its own (`name`)."""
-    variables = variables_of(current, encoder.mesh)
-    subject = Subject(encoder, variables, current=current, folder=run_dir, name=name, say=speaker())
+    for another evaluation than its own (`name`). What was measured on the subject before is not measured again."""
+    subject.folder, subject.name, subject.say = run_dir, name, speaker()
     results = evaluate(subject)
     if jax.process_index() == 0:
         path = run_dir / (f"results_{name}.json" if name else "results.json")
@@ -107,7 +106,7 @@ def evaluate_workdir(config: Config, folder: str, *, name: str = "") -> dict[str
     mesh = parallel.data_mesh()
     encoder = Encoder(config, mesh)
     check(Subject(encoder, {}, say=speaker()))
-    return evaluate_run(encoder, run_dir, restore(config, run_dir, mesh), name=name)
+    return evaluate_run(subject_of(encoder, restore(config, run_dir, mesh)), run_dir, name=name)
 
 
 def evaluate_torch(config: Config, file: str, folder: str, *, stem: str | None = None) -> dict[str, Any]:

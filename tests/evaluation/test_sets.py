@@ -133,13 +133,12 @@ def test_sets_of_one_kind_are_told_apart(make_subject, drawn, tmp_path):
 
 def test_a_table_is_shown_before_curves_are_drawn(monkeypatch, tmp_path, capsys):
     """Which only the run's own evaluation draws anew."""
-    monkeypatch.setattr(protocol, "variables_of", lambda *_: {})
     monkeypatch.setattr(protocol, "evaluate", lambda subject: {"knn_top1": 0.5, "sets": {}})
     monkeypatch.setattr(protocol.curves, "draw", mock.Mock(side_effect=OSError("full")))
     with pytest.raises(OSError, match="full"):
-        protocol.evaluate_run(mock.Mock(), tmp_path, mock.Mock())
+        protocol.evaluate_run(mock.Mock(), tmp_path)
     assert "kNN top-1  50.0 %" in capsys.readouterr().out
-    protocol.evaluate_run(mock.Mock(), tmp_path, mock.Mock(), name="cifar10")
+    protocol.evaluate_run(mock.Mock(), tmp_path, name="cifar10")
     assert f"wrote {tmp_path / 'results_cifar10.json'}" in capsys.readouterr().out
 
 

@@ -44,7 +44,7 @@ def current(encoder):
 
 @pytest.fixture
 def make(encoder, current):
-    return lambda: protocol.Subject(encoder, protocol.variables_of(current, encoder.mesh), current=current)
+    return lambda: protocol.subject_of(encoder, current)
 
 
 def test_a_later_evaluation_compiles_nothing(make, compilations):
