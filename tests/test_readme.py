@@ -12,11 +12,8 @@ from ncl_jax import main
 from ncl_jax.study import plan
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-PAGES = {ROOT / "README.md": README} | {
-    ROOT / page / "README.md": (ROOT / page / "README.md").read_text()
-    for page in ("configs/study", "ncl_jax/benchmark", "ncl_jax/textures")
-}
+PAGES = {path: path.read_text() for path in (ROOT / "README.md", *ROOT.glob("[a-z]*/*/README.md"))}
+README = PAGES[ROOT / "README.md"]
 
 
 def _commands():
