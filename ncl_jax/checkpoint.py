@@ -23,6 +23,9 @@ Tree = TypeVar("Tree")
 # Orbax logs the errors that it raises, too, and what it cannot read of damaged metadata.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname or record.levelno < logging.WARNING)
 _policies = ocp.training.preservation_policies
+# Else every device writes a slice of what all of them hold, and each slice of each shape is a program to compile first.
+_whole = ocp.options.ArrayOptions.Saving(use_replica_parallel=False)
+_context = ocp.Context(array_options=ocp.options.ArrayOptions(saving=_whole))
 
 
 class Checkpoints:
@@ -39,7 +42,7 @@ class Checkpoints:
         policy: Any = _policies.AnyPreservationPolicy(rules)
         folder: Any = self.folder
         self._checkpointer = ocp.training.Checkpointer(
-            folder, preservation_policy=policy, cleanup_tmp_directories=not reading
+            folder, context=_context, preservation_policy=policy, cleanup_tmp_directories=not reading
         )
         config = self.folder.parent / "config.json"
         self._mark = config if config.exists() else None  # a folder without it is not the run's any more
