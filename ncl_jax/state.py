@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key
 
-from ncl_jax import online_probe, parallel
+from ncl_jax import models, online_probe, parallel
 from ncl_jax.config import Config
 from ncl_jax.methods import Method
 
@@ -35,10 +35,10 @@ def create(
     It is made on the host: the same seed gives the same weights whatever the devices, and XLA compiles the draws, one
     for each parameter, several times sooner than for a GPU.
     """
-    init = _init(config, method, optimizer, num_classes)
-    where = shardings(config, jax.eval_shape(init), mesh)
+    init = jax.jit(_init(config, method, optimizer, num_classes))
     with jax.default_device(parallel.host_device()):
-        fresh = jax.jit(init)()
+        where = shardings(config, jax.eval_shape(init), mesh)
+        fresh = init()
     if jax.process_count() > 1:  # processors of another kind may round otherwise
         drawn = multihost_utils.broadcast_one_to_all(dataclasses.replace(fresh, key=None))
         fresh = dataclasses.replace(drawn, key=fresh.key)
@@ -82,21 +82,7 @@ def _init(
         params, extra = method.init(init_key, jnp.zeros((2, size, size, 3)))
         probe = None
         if num_classes > 1:  # of one class, as unlabelled images in a folder have, a probe says nothing
-            probe = online_probe.init(_feature_dim(config, method, params, extra), num_classes)
+            probe = online_probe.init(models.encoder(config.model).feature_dim, num_classes)
         return TrainState(jnp.zeros((), jnp.int32), run_key, params, extra, optimizer.init(params), probe)
 
     return init
-
-
-def _feature_dim(config: Config, method: Method, params: Any, extra: Any) -> int:
-    """Width of the backbone's features, from shapes alone."""
-    shape = (config.batch, config.data.image_size, config.data.image_size, 3)
-    views = {
-        "query": jnp.zeros(shape),
-        "key": jnp.zeros(shape),
-        "key_order": jnp.arange(config.batch),
-        "non_semantic": None,
-        "alpha": jnp.zeros(0),
-    }
-    _, aux = jax.eval_shape(lambda p, e: method.loss(p, e, views, jax.random.key(0)), params, extra)
-    return aux["features"].shape[-1]
