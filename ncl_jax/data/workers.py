@@ -1,5 +1,6 @@
 """Threads that fill batches of arrays, a few batches ahead, where one bad record spoils nothing."""
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,6 +31,20 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@contextlib.contextmanager
+def pool(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
+    """Threads for what a generator makes; leaving it gives up what they have not begun and waits for nothing.
+
+    A generator that nobody asks any more ends where the garbage collector comes by, which may be within the start of
+    another thread: to wait for threads there is to wait for ever.
+    """
+    made = ThreadPoolExecutor(threads, name)
+    try:
+        yield made
+    finally:
+        made.shutdown(wait=False, cancel_futures=True)
+
+
 def fill(
     batches: Iterable[Sequence[Item]],
     function: Callable[[Item], Mapping[str, Any]],
@@ -43,17 +58,17 @@ def fill(
     The row of an item for which it raises BadImage or OSError stays zero and is not filled. `threads`: one per core.
     """
     threads = threads or cores()
-    with ThreadPoolExecutor(threads, "pictures") as pool:
+    with pool(threads, "pictures") as readers:
         waiting: deque[tuple[Filled[Item], list[Future]]] = deque()
         for items in batches:
-            waiting.append(_start(pool, items, function, specs, size, threads * SHARES))
+            waiting.append(_start(readers, items, function, specs, size, threads * SHARES))
             if len(waiting) > AHEAD:
                 yield _finished(*waiting.popleft())
         while waiting:
             yield _finished(*waiting.popleft())
 
 
-def _start(pool, items, function, specs: Specs, size: int, shares: int):
+def _start(readers, items, function, specs: Specs, size: int, shares: int):
     arrays = {name: np.zeros((size, *shape), dtype) for name, (shape, dtype) in specs.items()}
     batch = Filled(items, arrays, np.zeros(size, bool))
 
@@ -67,7 +82,7 @@ def _start(pool, items, function, specs: Specs, size: int, shares: int):
                 array[row] = made[name]
             batch.filled[row] = True
 
-    return batch, [pool.submit(share, range(first, len(items), shares)) for first in range(min(shares, len(items)))]
+    return batch, [readers.submit(share, range(first, len(items), shares)) for first in range(min(shares, len(items)))]
 
 
 def _finished(batch: Filled, futures: list[Future]) -> Filled:

@@ -18,7 +18,6 @@ import itertools
 import zlib
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -84,7 +83,7 @@ def examples(recipe: Recipe, dataset: datasets.Dataset, low: int, high: int) -> 
     """Records `low` to `high` of the texture dataset, as its features take them; `dataset` is the source's split."""
     labels = [key for key in (dataset.label_key, *dataset.extra_keys) if key]
     column = {key: "label" if key == dataset.label_key else key for key in labels}
-    with ThreadPoolExecutor(workers.cores()) as pool:
+    with workers.pool(workers.cores(), "encode") as pool:
         for rows, filled, textures in _synthesised(recipe, dataset, low, high):
             encoded = pool.map(functools.partial(_encode, recipe.encoding), filled, textures)
             for number, image in enumerate(encoded):
