@@ -6,6 +6,7 @@ import os
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_step import SIDE, TINY, batch, flat, make, settings
@@ -13,6 +14,17 @@ from tiny_step import SIDE, TINY, batch, flat, make, settings
 from ncl_jax import config as config_lib
 from ncl_jax import methods, optim, parallel, state, step
 from ncl_jax.step import make_views
+
+
+@functools.cache
+def _made(**changes):
+    return make(1, **changes)
+
+
+def on_one_device(**changes):
+    """`make`, once for all tests; a step takes the buffers of the state that it gets."""
+    run, fresh = _made(**changes)
+    return run, jax.tree.map(jnp.copy, fresh)
 
 
 @pytest.fixture
@@ -92,7 +104,7 @@ def test_key_order_puts_embeddings_back(method):
 
 
 def test_queue_turns_and_holds_the_newest_keys():
-    run, current = make(1)
+    run, current = on_one_device()
     before = np.asarray(current.extra["queue"])
     for number in range(5):
         old = np.asarray(current.extra["queue"])
@@ -107,7 +119,7 @@ def test_queue_turns_and_holds_the_newest_keys():
 
 
 def test_target_is_the_moving_average_of_the_online_encoder():
-    run, current = make(1)
+    run, current = on_one_device()
     target, start = flat(current.extra["target"]["params"]), flat(current.params)
     np.testing.assert_array_equal(target, start)
     current, _ = run(current, batch(0))
@@ -117,7 +129,7 @@ def test_target_is_the_moving_average_of_the_online_encoder():
 
 
 def test_without_negatives_it_is_plain_moco():
-    run, current = make(1, negatives=())
+    run, current = on_one_device(negatives=())
     _, metrics = run(current, batch(0))
     assert "similarity_ns" not in metrics
     assert float(metrics["chance_loss"]) == pytest.approx(np.log(1 + 64))
@@ -125,8 +137,8 @@ def test_without_negatives_it_is_plain_moco():
 
 @pytest.mark.parametrize("changes", [{"method.symmetric": True}, {"method.non_semantic_encoder": "online"}])
 def test_options_run_and_change_the_loss(changes):
-    base, state_a = make(1)
-    other, state_b = make(1, **changes)
+    base, state_a = on_one_device()
+    other, state_b = on_one_device(**changes)
     for number in range(2):
         state_a, one = base(state_a, batch(number))
         state_b, two = other(state_b, batch(number))
@@ -141,7 +153,7 @@ def test_alpha_rises_over_its_epochs_and_stays(number, share):
     """A step that far into a warm-up of one epoch, of four steps, is one with that share of alpha and no warm-up."""
 
     def loss(**changes):
-        run, current = make(1, **changes)
+        run, current = on_one_device(**changes)
         return float(run(dataclasses.replace(current, step=np.int32(number)), batch(0))[1]["loss"])
 
     rising = loss(alpha_warmup_epochs=1.0)
