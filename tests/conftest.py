@@ -2,6 +2,7 @@
 
 # ruff: noqa: E402  (the environment is set before jax is imported)
 
+import gc
 import os
 import tempfile
 from importlib.metadata import version
@@ -28,6 +29,7 @@ import smoke
 
 import ncl_jax
 
+gc.set_threshold(700, 10, 1000)  # as `ncl_jax.main.console` does
 ncl_jax.register()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
