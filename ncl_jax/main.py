@@ -53,7 +53,8 @@ def console() -> None:
     """`main` as a process. After an error it is gone at once: the threads of a save that failed would wait minutes for
     each other, and jax at its exit for the other processes of the run."""
     # Modules and traced programs are a million objects that stay: to look through all of them time and again (the third
-    # number says how seldom) took a twentieth of a short run and found nothing. Younger ones are collected as ever.
+    # number says how seldom) took a twentieth of a short run and kept its memory 4 MB of 1,160 lower. Younger ones are
+    # collected as ever.
     gc.set_threshold(700, 10, 1000)
     status = main()
     if status:
