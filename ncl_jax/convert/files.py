@@ -81,9 +81,10 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
                 for name, e in header.items()
                 for start, end in [e["data_offsets"]]
             ]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise broken from error
         tensors: dict[str, Any] = {}
+        room = size - 8 - length  # entries that lie on one another could unpack to any size
         for name, dtype, shape, start, end in entries:
             if dtype is None:
                 raise UserError(f"{path}: {name}: dtype {header[name]['dtype']} is not supported; expected float32")
@@ -92,6 +93,9 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
                 raise broken
             if math.prod(shape) * dtype.itemsize != end - start:
                 raise UserError(f"{path}: {name}: {end - start} bytes do not make {dtype} of shape {shape}")
+            room -= end - start
+            if room < 0:
+                raise broken
             file.seek(8 + length + start)
             tensors[name] = np.frombuffer(file.read(end - start), dtype).reshape(shape)
     return tensors | _note(note.get("ncl_jax") if isinstance(note, dict) else None)
@@ -265,7 +269,7 @@ def _torch(path: Path) -> Any:
 def _note(text: str | None) -> dict[str, Any]:
     try:
         note = json.loads(text) if text else None
-    except ValueError:
+    except (ValueError, RecursionError):
         note = None
     return {"ncl_jax": note} if isinstance(note, dict) else {}
 

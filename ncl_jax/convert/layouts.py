@@ -18,6 +18,7 @@ from ncl_jax.models.resnet import STEMS
 _ANCHOR = re.compile(r"(?P<prefix>(?:.*\.)?)(?P<first>layer1|res2|4)\.0\.conv1\.weight")
 _STYLE = {"layer1": "torchvision", "res2": "detectron2", "4": "sequence"}
 _EMA = re.compile(r"encoder_k|momentum|target|teacher|ema(?![a-z])")
+_AFTER = re.compile(r"(projection_head|prototypes)\.")  # SwAV and DeepCluster-v2 keep them among the backbone's layers
 _OPTIMIZER = ("optimizer", "optimizer_states", "optimizer_state_dict")
 _CONTAINERS = r"^(state_dict|model|model_state|model_state_dict|net)\."
 
@@ -137,7 +138,7 @@ def _network(path: Path, tree: dict, tensors: dict[str, np.ndarray], note: Mappi
         width=width,
         stem=_stem(side, note.get("stem"), stem),
         padding=_padding(layout, side),
-        layout=_layout_name(path, layout, style, prefix[len(container) :]),
+        layout=_layout_name(path, layout, style, prefix[len(container) :], ours=bool(note)),
         classifier=classifier,
         heads=heads,
         target=target,
@@ -204,11 +205,11 @@ def _recognise(prefix: str, keys: list[str]) -> _Layout | None:
     return None
 
 
-def _layout_name(path: Path, layout: _Layout | None, style: str, prefix: str) -> str:
+def _layout_name(path: Path, layout: _Layout | None, style: str, prefix: str, *, ours: bool) -> str:
     if layout:
         return layout.name
-    if style == "detectron2":
-        return "detectron2"
+    if style == "detectron2":  # by its own defaults images are BGR and not scaled, and strides are elsewhere
+        return "detectron2" if ours else "detectron2 (taken to be of STRIDE_IN_1X1 False, RGB, PIXEL_STD as ImageNet's)"
     if style == "torchvision" and prefix in ("", "module."):
         config = (path if path.is_dir() else path.parent) / "config.json"
         try:
@@ -242,10 +243,11 @@ def _variables(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
     """The backbone's tensors by torchvision's names, and the linear classifier where there is one."""
     inner = {key: names.STYLES[style][0](key[len(prefix) :]) for key in tensors if key.startswith(prefix)}
-    # Frameworks that put the network under no prefix have their other modules beside it.
-    if not prefix or style != "torchvision":
+    if style == "torchvision":
+        inner = {key: name for key, name in inner.items() if not _AFTER.match(name)}
+    else:  # frameworks that have their other modules beside the network's layers
         own = re.compile(r"(conv1|bn1|fc|layer\d)\.|(conv1|bn1)$")
-        inner = {key: name for key, name in inner.items() if style == "torchvision" or own.match(name)}
+        inner = {key: name for key, name in inner.items() if own.match(name)}
     kept = {name: tensors[key] for key, name in inner.items() if key not in used and not name.startswith("fc.")}
     linear = {name[3:]: tensors[key] for key, name in inner.items() if key not in used and name.startswith("fc.")}
     classifier = None

@@ -78,8 +78,13 @@ class Network:
 
 def head_widths(head: Variables) -> str:
     """`2048-2048-128` for the MLP that maps 2048 features over 2048 to 128."""
+    return "-".join(str(n) for n in widths(head))
+
+
+def widths(head: Variables) -> tuple[int, ...]:
+    """(2048, 2048, 128) for the same one."""
     kernels = [head["params"][name]["kernel"] for name in linear_names(head["params"])]
-    return "-".join(str(n) for n in (kernels[0].shape[0], *(k.shape[1] for k in kernels)))
+    return kernels[0].shape[0], *(kernel.shape[1] for kernel in kernels)
 
 
 def linear_names(params: Mapping[str, Any]) -> list[str]:

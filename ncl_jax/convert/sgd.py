@@ -26,9 +26,9 @@ def read(
     Raises UserError for a buffer of another shape than its parameter.
     """
     groups, state = optimizer.get("param_groups"), optimizer.get("state")
-    if not isinstance(groups, list) or not groups or not isinstance(state, Mapping):
-        return None, {}
-    order = [number for group in groups for number in group.get("params", [])]
+    if not isinstance(groups, list) or len(groups) != 1 or not isinstance(state, Mapping):
+        return None, {}  # of several groups no key tells which parameters are whose
+    order = groups[0].get("params", [])
     parameters = [key for key in tensors if key.startswith(container) and not _NO_PARAMETERS.search(key)]
     # A script may hand over only the parameters that are trained; the key encoder's come last.
     trained = [key for key in parameters if key.startswith(prefix)]

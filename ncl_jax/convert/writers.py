@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ncl_jax.convert import files, mlp, names, sgd
-from ncl_jax.convert.network import Network
+from ncl_jax.convert.network import Network, widths
 from ncl_jax.errors import UserError
 from ncl_jax.models.resnet import ARCHITECTURES
 
@@ -34,7 +34,8 @@ def save_torch(
     * `torchvision`: the bare state_dict, with `fc` where there is a classifier; `.pth`, `.safetensors` or `.npz`.
     * `timm`: a folder with `model.safetensors` and `config.json` for
       `timm.create_model("local-dir:FOLDER", pretrained=True)`, or a `.safetensors` with `config.json` beside it.
-    * `moco`: what MoCo's scripts load or resume from: encoders, `fc` heads, queue, optimiser (those that there are).
+    * `moco`: what MoCo's scripts load or resume from: encoders, `fc` heads, queue, optimiser (those that there are; a
+      line returned names what is in the way of resuming).
     * `detectron2`: `.pth` with detectron2's names for `MODEL.WEIGHTS`; no pickle of its own kind is needed. The lines
       returned tell the settings that go with it.
 
@@ -64,7 +65,7 @@ def save_torch(
         tree = _moco_file(network, tree) | {"ncl_jax": note}
     elif layout == "detectron2":
         # The loader matches names by their ends when asked to, so that a backbone finds its place in any detector.
-        tree = {"model": tree, "__author__": "ncl-jax", "matching_heuristics": True}
+        tree = {"model": tree, "__author__": "ncl-jax", "matching_heuristics": True, "ncl_jax": note}
     files.write(file, tree, note=note)
     return _remarks(network, layout)
 
@@ -206,6 +207,18 @@ _CHECKS: dict[str, Callable[[Path, Network], None]] = {
 }
 
 
+def _not_mocos(network: Network) -> list[str]:
+    """What MoCo's scripts do not build, or would miss: they take a torchvision ResNet and heads of one kind."""
+    found = [f"a {network.architecture}"] if network.architecture == "resnet10" else []
+    found += [f"width {network.width:g}"] if network.width != 1 else []
+    found += [f"stem {network.stem}"] if network.stem != "imagenet" else []
+    head = network.heads.get("head")
+    if head and (set(head["params"]) - {"fc0", "fc1"} or head.get("batch_stats") or len(set(widths(head)[:-1])) > 1):
+        found.append("a head other than v1's or v2's")
+    parts = {"head": head, "target": network.target, "queue": network.queue, "momentum": network.momentum}
+    return found + [f"no {name}" for name, part in parts.items() if part is None]
+
+
 def _remarks(network: Network, layout: str) -> list[str]:
     lines = []
     held = {"torchvision": {"classifier"}, "timm": {"classifier"}, "moco": {"head", "target", "queue", "momentum"}}
@@ -225,6 +238,9 @@ def _remarks(network: Network, layout: str) -> list[str]:
         lines.append(
             f"torchvision has no {network.architecture} of width {network.width:g}: load it into one built alike"
         )
+    obstacles = _not_mocos(network) if layout == "moco" else []
+    if obstacles:
+        lines.append(f"MoCo's scripts cannot --resume from it: {', '.join(obstacles)}")
     if layout == "detectron2":
         bottleneck, _ = ARCHITECTURES[network.architecture]
         stem_out, res2_out = round(64 * network.width), round(64 * network.width) * (4 if bottleneck else 1)

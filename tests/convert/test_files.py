@@ -112,6 +112,8 @@ FLOATS = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         (safetensors({"a": FLOATS | {"shape": [3]}}, b"12345678"), "a: 8 bytes do not make float32 of shape"),
         (safetensors({"a": FLOATS | {"dtype": "F4"}}, b"12345678"), "a: dtype F4 is not supported; expected float32"),
         ((10**12).to_bytes(8, "little") + b"{}", "its safetensors header does not fit the file"),
+        (safetensors({"a": FLOATS, "b": FLOATS}, b"12345678"), "its safetensors header does not fit the file"),
+        (safetensors(b'{"a":' * 50_000), "its safetensors header does not fit the file"),
     ],
 )
 def test_damage_is_one_line(content, line, tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ncl_jax.convert import load_torch, save_torch
+from ncl_jax.convert import load_torch, names, save_torch
 from ncl_jax.errors import UserError
 
 
@@ -115,6 +115,38 @@ def test_others(read, backbone, tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     with pytest.raises(UserError, match=r"is a run's workdir, whose config\.json would be lost"):
         save_torch(network, tmp_path / "run", "timm")
+
+
+def test_what_detectron2_does_otherwise_by_default_is_said(read, backbone):
+    """Where strides are and how images are scaled is in no key."""
+    tensors = {f"backbone.bottom_up.{names.to_detectron2(key)}": value for key, value in backbone().items()}
+    network = read(tensors)
+    assert network.layout == "detectron2 (taken to be of STRIDE_IN_1X1 False, RGB, PIXEL_STD as ImageNet's)"
+    np.testing.assert_equal(network.variables, read(backbone()).variables)
+
+
+def test_what_swav_keeps_among_the_layers_is_left_out(read, backbone, mlp):
+    heads = mlp("module.projection_head.", (64, 32, 16), batch_norm=True)
+    heads["module.prototypes.weight"] = np.ones((30, 16), np.float32)
+    network = read(backbone("module.") | heads)
+    assert (network.layout, set(network.ignored)) == ("torchvision", set(heads))
+
+
+def test_momentum_of_several_groups_is_left_out(backbone, mlp, tmp_path):
+    """No key tells which parameters are in which: here batch norm's come last."""
+    torch = pytest.importorskip("torch")
+    tensors = backbone("encoder_q.") | mlp("encoder_q.fc.", (64, 32, 16))
+    buffers = [torch.from_numpy(value) for key, value in tensors.items() if "running" not in key]
+    groups = [{"params": [p]} for p in range(len(buffers))]
+
+    def momentum(groups):
+        optimizer = {"state": {n: {"momentum_buffer": b} for n, b in enumerate(buffers)}, "param_groups": groups}
+        state = {key: torch.from_numpy(value) for key, value in tensors.items()}
+        torch.save({"state_dict": state, "optimizer": optimizer}, tmp_path / "a.pth")
+        return load_torch(tmp_path / "a.pth").momentum
+
+    assert momentum([{"params": list(range(len(buffers)))}]) is not None
+    assert momentum(groups) is None
 
 
 def test_stem_of_three_by_three(read, backbone, tmp_path):

@@ -114,7 +114,28 @@ def test_every_layout_is_read_again_bit_for_bit(layout, file, backbone, tmp_path
     np.savez(tmp_path / "in.npz", **backbone(width=1))
     network = load_torch(tmp_path / "in.npz")
     save_torch(network, tmp_path / file, layout)
-    check_equal(load_torch(tmp_path / file), network)
+    again = load_torch(tmp_path / file)
+    check_equal(again, network)
+    assert again.layout in (layout, "MoCo")
+
+
+def test_what_mocos_scripts_cannot_resume_from_is_said(backbone, mlp, tmp_path):
+    pytest.importorskip("torch")
+    queue = {"queue": np.eye(16, 8, dtype=np.float32), "queue_ptr": np.array([4])}
+    for head, width, missing in (
+        ((512, 512, 16), 1, "no momentum"),
+        ((512, 64, 16), 1, "a head other than v1's or v2's, no momentum"),
+        ((64, 64, 16), 0.125, "width 0.125, no momentum"),
+    ):
+        tensors = dict(queue)
+        for name in ("encoder_q", "encoder_k"):
+            tensors |= backbone(f"{name}.", width=width) | mlp(f"{name}.fc.", head)
+        np.savez(tmp_path / "in.npz", **tensors)
+        lines = save_torch(load_torch(tmp_path / "in.npz"), tmp_path / "a.pth", "moco")
+        assert lines == [f"MoCo's scripts cannot --resume from it: {missing}"]
+    np.savez(tmp_path / "bare.npz", **backbone(width=1))
+    (line,) = save_torch(load_torch(tmp_path / "bare.npz"), tmp_path / "b.pth", "moco")
+    assert line.endswith("from it: no head, no target, no queue, no momentum")
 
 
 def test_verify_sees_a_single_wrong_weight(backbone, tmp_path):
