@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from ncl_jax.data import pictures
 from ncl_jax.errors import UserError
 
 _TILE = 112  # least side in pixels at which a tile is drawn
@@ -21,8 +22,10 @@ def read(paths: Sequence[str | Path], *, size: int) -> UInt8[np.ndarray, "n size
     for path in paths:
         try:
             with Image.open(path) as image:
-                upright = ImageOps.exif_transpose(image).convert("RGB")
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+                upright = pictures.rgb(ImageOps.exif_transpose(image))
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow raises whatever its readers of many formats raise
             raise UserError(f"{path}: is no image that can be read: {error}") from error
         images.append(np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)))
     if not images:

@@ -12,7 +12,6 @@ ROOT = Path(__file__).parents[1] / "ncl_jax"
 FLOORS = {
     "errors": 0,
     "schema": 0,
-    "sheets": 0,
     "config": 0,
     "config_file": 0,
     "losses": 0,
@@ -28,6 +27,7 @@ FLOORS = {
     "optim": 1,
     "online_probe": 1,
     "data": 1,
+    "sheets": 1,
     "metrics": 1,
     "convert": 1,
     "convert.command": 4,  # reads and starts runs

@@ -14,19 +14,22 @@ def test_reading_takes_the_central_square_whatever_the_mode(tmp_path):
     Image.fromarray(wide).save(tmp_path / "wide.png")
     Image.fromarray(wide[..., 0]).save(tmp_path / "grey.png")
     Image.fromarray(wide).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=100)
-    images = sheets.read([tmp_path / name for name in ("wide.png", "grey.png", "cmyk.jpg")], size=10)
-    assert images.shape == (3, 10, 10, 3)
+    Image.fromarray(wide[..., 0].astype(np.uint16) << 8).save(tmp_path / "16_bits.png")
+    images = sheets.read([tmp_path / name for name in ("wide.png", "grey.png", "cmyk.jpg", "16_bits.png")], size=10)
+    assert images.shape == (4, 10, 10, 3)
     assert images.dtype == np.uint8
     inner = images[:, :, 2:-2].astype(int)  # the resampling reaches a little beyond the square
     assert (inner[0] == [200, 100, 50]).all()
-    assert (inner[1] == 200).all()
+    assert (inner[[1, 3]] == 200).all()
     assert np.abs(inner[2] - [200, 100, 50]).max() < 12
 
 
 def test_what_is_no_image_is_one_line(tmp_path):
     (tmp_path / "text.jpg").write_text("no picture")
-    with pytest.raises(UserError, match=r"text\.jpg: is no image that can be read"):
-        sheets.read([tmp_path / "text.jpg"], size=8)
+    (tmp_path / "cut.ppm").write_text("P6 3 x")  # for which Pillow has a ValueError
+    for name in ("text.jpg", "cut.ppm"):
+        with pytest.raises(UserError, match=rf"{name}: is no image that can be read"):
+            sheets.read([tmp_path / name], size=8)
     with pytest.raises(UserError, match="no image file was given"):
         sheets.read([], size=8)
 

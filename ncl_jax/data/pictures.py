@@ -57,8 +57,8 @@ def _open(encoded: Encoded) -> Image.Image:
     return image
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """Grey is repeated, alpha dropped, CMYK converted, 16 bits cut to 8."""
+def rgb(image: Image.Image) -> Image.Image:
+    """Decoded: grey is repeated, alpha dropped, CMYK converted, 16 bits cut to 8."""
     if image.mode == "RGB":
         image.load()
         return image
@@ -79,7 +79,7 @@ def _decoded(image: Image.Image, smallest: float, side: int) -> tuple[Image.Imag
     ratio = next((ratio for ratio in (8, 4, 2) if smallest >= GAP * ratio * side), 1)
     if ratio > 1:
         image.draft(None, (width // ratio, height // ratio))  # pyright: ignore[reportArgumentType]
-    image = _rgb(image)
+    image = rgb(image)
     return image, image.height / height, image.width / width
 
 
@@ -93,7 +93,7 @@ def _cut(image: Image.Image, box: Sequence[float], side: int) -> Image.Image:
 @_checked
 def decode(encoded: Encoded) -> UInt8[np.ndarray, "h w 3"]:
     """The whole image."""
-    return np.asarray(_rgb(_open(encoded)))
+    return np.asarray(rgb(_open(encoded)))
 
 
 @_checked
@@ -158,7 +158,7 @@ def squeezed(encoded: Encoded, *, side: int) -> tuple[UInt8[np.ndarray, "s s 3"]
 @_checked
 def centre_crop(encoded: Encoded, *, resize: int, side: int) -> UInt8[np.ndarray, "s s 3"]:
     """Shorter side to `resize`, central `side` square: torchvision's Resize and CenterCrop, in one resampling."""
-    image = _rgb(_open(encoded))
+    image = rgb(_open(encoded))
     short = min(image.size)
     # torchvision cuts the longer side's fraction off.
     whole = [length * resize // short for length in (image.height, image.width)]
