@@ -278,7 +278,6 @@ def _benchmark(arguments: argparse.Namespace, overrides: dict[str, str]) -> None
     from ncl_jax import benchmark
     from ncl_jax.benchmark.result import Options
 
-    ncl_jax.register()
     if arguments.config is None and overrides:
         raise UserError(f"--config.{next(iter(overrides))}: changes a config; give --config=configs/NAME.py too")
     config = _load(arguments, overrides) if arguments.config is not None else None

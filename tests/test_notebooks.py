@@ -38,7 +38,7 @@ def test_a_notebook_runs(name, smoke_data, tmp_path, monkeypatch):
         if "parameters" in tags:
             cell.source = SHORT[name].replace("DATA_DIR", str(smoke_data))
         if "timing" in tags:
-            cell.source = cell.source.replace("--seconds=1", "--seconds=0.01")
+            cell.source = cell.source.replace("seconds=1", "seconds=0.01")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()

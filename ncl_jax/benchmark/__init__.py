@@ -15,6 +15,7 @@ from pathlib import Path
 
 import jax
 
+import ncl_jax
 from ncl_jax import schema, workdir
 from ncl_jax.benchmark import machine
 from ncl_jax.benchmark.result import Options, Result, document, markdown
@@ -46,6 +47,7 @@ def run(name: str, options: Options, output: str | None = None) -> dict[str, Res
     on; `output` is written after each. Raises UserError for an unknown name or peer, or an `output` that cannot be
     written, before anything is measured.
     """
+    ncl_jax.register()
     names = tuple(each for each in REGISTRY if each != "soak") if name == "all" else (name,)  # that takes hours
     _check(name, options, output)
     results, load = {}, machine.load_average()  # of others: before it measures
