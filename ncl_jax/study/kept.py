@@ -1,5 +1,6 @@
 """Finished runs as files small enough for version control: kept (`--export`), and gone on from (`--import`)."""
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from ncl_jax import config as config_lib
 from ncl_jax import workdir
+from ncl_jax.data import datasets
 from ncl_jax.errors import UserError
 from ncl_jax.study import figures, runs, summary, tables
 from ncl_jax.study.plan import Plan
@@ -72,10 +74,11 @@ def take_over(plan: Plan, root: Path, source: Path) -> None:
 
     Runs that `root` has begun itself stay as they are, but for failed ones; those of other variants or seeds than the
     plan's stay out.
-    Two folders of images are taken to be the same images: they lie elsewhere on another machine.
+    Two folders of images are taken to be the same images, which lie elsewhere on another machine, unless the numbers
+    of images tell that they are not.
 
     Raises:
-      UserError: nothing is kept there, or a run has other settings than the plan's; nothing was written.
+      UserError: nothing is kept there, or a run has other settings or images than the plan's; nothing was written.
     """
     document, records = _read(source), []
     wanted = finished(document) & set(plan.runs())
@@ -88,10 +91,31 @@ def take_over(plan: Plan, root: Path, source: Path) -> None:
         changes = _changes(document["variants"][variant]["config"] | {"seed": seed}, config)
         if changes:
             raise UserError(f"--import={source}: variant {variant} was run with other settings ({'; '.join(changes)})")
+        _check_images(run["results"], config, source)
         records.append((run, config_lib.to_dict(config)))
     for run, config in records:
         _put(runs.folder_of(root, run["variant"], run["seed"]), run, config)
     print(f"took over {len(records)} runs that are kept in {source}", flush=True)
+
+
+def _check_images(results: Mapping[str, Any], config: config_lib.Config, source: Path) -> None:
+    """UserError where a folder of the config holds more or fewer images than those that a run was measured on."""
+    data, learnt = config.data, config.evaluation.train_split or config.data.train_split
+    if not data.name.startswith("folder:"):
+        return
+    for split, key in ((learnt, "train_images"), (data.test_split, "test_images")):
+        found, measured = _count(data.name, split), results.get(key)
+        if found and measured and not (1 - data.max_bad_share) * found <= measured <= found:
+            raise UserError(f"--import={source}: its runs had {measured} images where {data.name}[{split}] has {found}")
+
+
+@functools.cache
+def _count(folder: str, split: str) -> int | None:
+    """How many images there are; None where they are not at hand, which a report does without."""
+    try:
+        return datasets.open_dataset(folder, split).num_examples
+    except UserError:
+        return None
 
 
 def _read(folder: Path) -> summary.Document:

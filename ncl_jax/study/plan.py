@@ -60,7 +60,9 @@ class Plan:
     name: str  # of the file, and its variant
     study: Study
     configs: Mapping[str, Config]  # of each variant; its seed is to be replaced
-    changed: tuple[str, ...]  # keys of the runs that the command line set
+    changed: tuple[
+        str, ...
+    ]  # what the command line set of the runs: their keys, and sections of the study that hold them
 
     @property
     def baseline(self) -> str:
@@ -93,6 +95,9 @@ class Plan:
                 raise UserError(f"variants {a} and {b}: have the same settings, so one would be run twice; see --only")
 
 
+_OF_RUNS = {"base", "evaluate", "overrides", "variants"}  # keys of a study from which its runs' settings follow
+
+
 def load(path: str, overrides: Mapping[str, Any] | None = None) -> Plan:
     """The checked plan of a study's file. `overrides` set keys of the study (`seeds`), or else of all its runs: those
     of a kind of negatives (`negatives.patch.num`) of the runs that have it.
@@ -110,7 +115,8 @@ def load(path: str, overrides: Mapping[str, Any] | None = None) -> Plan:
     configs = {name: _config(study, name, Path(file), of_runs) for name in study.variants}
     _check_kinds(of_runs, configs)
     _check(study, configs)
-    return Plan(Path(file).stem + (f"_{variant}" if variant else ""), study, configs, tuple(of_runs))
+    changed = (*of_runs, *sorted(_OF_RUNS & {*(overrides or {})}))
+    return Plan(Path(file).stem + (f"_{variant}" if variant else ""), study, configs, changed)
 
 
 def _parse(raw: dict[str, Any]) -> Study:

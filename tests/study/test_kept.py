@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ncl_jax.errors import UserError
 from ncl_jax.study import kept, plan, summary
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +24,20 @@ def test_kept_results_are_of_the_studies_as_they_are(source, tmp_path):
     assert kept.finished(before) == kept.finished(after) != set()
     old, new = ({(run["variant"], run["seed"]): run for run in d["runs"] if run["results"]} for d in (before, after))
     assert new == old
+
+
+def test_runs_on_other_images_are_not_taken_over(tmp_path):
+    """Folders' names tell nothing from one machine to the other, but how many images lie there does."""
+    for split, count in (("train", 20), ("test", 3)):
+        for label in ("a", "b"):
+            (tmp_path / "pictures" / split / label).mkdir(parents=True)
+            for number in range(count):
+                (tmp_path / "pictures" / split / label / f"{number}.png").write_bytes(b"")
+    config, source = str(ROOT / "configs/study/cifar10.py:cpu"), ROOT / "configs/study/results/cifar10_cpu"
+    study = plan.load(config, {"data.name": f"folder:{tmp_path}/pictures"})
+    with pytest.raises(UserError, match=r"its runs had 10000 images where folder:.*/pictures\[train\[:20%\]\] has 8"):
+        kept.take_over(study, tmp_path / "runs", source)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_folders_lie_elsewhere_on_another_machine():
