@@ -23,5 +23,5 @@ def get_config(variant: str | None = None) -> ConfigDict:
         "decay_all": False,
         "warmup_epochs": 10,
     }
-    config.evaluation = {"probe": "augmented", "resize": 256}
+    config.evaluation = {"probe": "augmented"}
     return config

@@ -20,5 +20,5 @@ def get_config(variant: str | None = None) -> ConfigDict:
         config.model = {"name": "resnet50", "bn_groups": 4, "dtype": "bfloat16"}  # 32 images each, as MoCo's
     config.epochs = 200
     config.data = {"name": "imagenet100", "train_split": "train", "test_split": "validation", "image_size": 224}
-    config.evaluation = {"probe": "augmented", "resize": 256}
+    config.evaluation = {"probe": "augmented"}
     return config

@@ -21,5 +21,5 @@ def get_config(variant: str | None = None) -> ConfigDict:
     config.epochs = 200
     config.data = {"name": "imagenet100", "train_split": "train", "test_split": "validation", "image_size": 224}
     config.negatives = {"patch": {"alpha": 3.0 if variant == "alpha3" else 2.0}}
-    config.evaluation = {"probe": "augmented", "resize": 256}
+    config.evaluation = {"probe": "augmented"}
     return config

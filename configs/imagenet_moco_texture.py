@@ -15,5 +15,5 @@ def get_config(variant: str | None = None) -> ConfigDict:
     config.method = {"name": "moco", "momentum": 0.999, "queue_size": 65536}
     config.negatives = {variant or "texture": {"alpha": 2.0}}
     config.optim = {"learning_rate": 0.03}
-    config.evaluation = {"probe": "augmented", "resize": 256}
+    config.evaluation = {"probe": "augmented"}
     return config

@@ -89,7 +89,7 @@ class Evaluation:
     probe_epochs: int = option(60, low=1)
     probe_learning_rate: float = option(10.0, above=0.0)  # of the augmented probe; the other one is solved
     probe_batch: int = option(128, low=1)
-    resize: int = option(256, low=8)  # shorter side of a test image before the centre crop
+    resize: int = option(0, low=0)  # shorter side of a test image before the centre crop; 0: 8/7 of data.image_size
     sets: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # name -> settings of one of TEST_SETS
 
 
@@ -166,6 +166,9 @@ def parse(raw: Mapping[str, Any]) -> Config:
     config = schema.section(
         Config, raw, "", {"method": parsed_method, "negatives": negatives, "evaluation": evaluation}
     )
+    if config.evaluation.resize == 0:  # as 256 is to 224
+        resize = round(config.data.image_size * 8 / 7)
+        config = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, resize=resize))
     _check_pairs(config)
     return config
 

@@ -39,6 +39,13 @@ def test_the_paper_is_the_default():
     assert (ifm.learning_rate, ifm.batch, ifm.method.momentum, ifm.method.queue_size) == (0.8, 512, 0.99, 65536)
 
 
+def test_test_images_are_resized_in_the_papers_proportion_unless_said_otherwise():
+    def resize(**changes):
+        return config.load(str(CONFIGS / "imagenet100_moco_patch.py"), changes).evaluation.resize
+
+    assert (resize(), resize(**{"data.image_size": 96}), resize(**{"evaluation.resize": 224})) == (256, 110, 224)
+
+
 def test_overrides_leave_the_callers_sections_as_they_are():
     section = {"name": "sgd"}
     loaded = config.load(str(CONFIGS / "smoke.py"), {"optim": section, "optim.weight_decay": 0.5})
