@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import re
@@ -13,6 +14,8 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 from orbax.checkpoint import v1 as ocp
 
@@ -20,6 +23,7 @@ from ncl_jax import workdir
 from ncl_jax.errors import UserError
 
 Tree = TypeVar("Tree")
+_LOST = r"^[A-Z_]+: (Gloo|NCCL)|DEADLINE_EXCEEDED|[Tt]imeout waiting at barrier|[Bb]arrier timed out"
 # Orbax logs the errors that it raises, too, and what it cannot read of damaged metadata.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname or record.levelno < logging.WARNING)
 _policies = ocp.training.preservation_policies
@@ -119,7 +123,8 @@ class Checkpoints:
         `sharding`: one for all arrays, or a tree of them; it need not be what the checkpoint was saved from.
         `data`: what the notes must say of the data, where they do.
 
-        A damaged one is reported and (unless `reading`) set aside as `STEP.damaged`, and the one before it is taken.
+        One that is damaged, for any of the processes, is reported and (unless `reading`) set aside as
+        `checkpoint_STEP.damaged`, and all take the one before it.
 
         Raises:
           UserError: there are checkpoints and none can be read, this machine is what keeps the newest from being, or
@@ -129,23 +134,27 @@ class Checkpoints:
         target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, where)
         steps = self.steps
         for step in reversed(steps):
+            loaded, other, last = None, "", None
             try:
                 metadata = self._checkpointer.metadata(step)
                 notes = _notes(metadata)
                 other = _other_data(notes, data or {}) or _other_state(metadata.metadata, target)
-                if not other:
-                    return self._checkpointer.load(step, target), notes
+                loaded = None if other else (self._checkpointer.load(step, target), notes)
             except Exception as error:  # whatever the file system, tensorstore or orbax make of broken files
-                reason, last = _reason(error), error
-            else:
+                last = error
+            if other:
                 raise UserError(f"{self.folder / str(step)}: {other}; leave that as it was, or choose another workdir")
-            if _here(last):
+            lost = last and _lost_process(last)
+            reason = _reason(last) if last and not lost else "another process could not read it"
+            if last and _here(last):
                 raise UserError(
                     f"{self.folder / str(step)}: cannot be read here ({reason}); mend that, or move the folder away to "
                     "go on from the checkpoint before"
                 ) from last
-            if lost := _lost_process(last):
-                raise jax.errors.JaxRuntimeError(lost) from last
+            if not _somewhere(bool(last) and not lost):
+                if lost:
+                    raise jax.errors.JaxRuntimeError(lost) from last
+                return loaded
             if step == steps[0]:
                 raise UserError(
                     f"{self.folder}: no checkpoint can be read (steps {steps}); the last error: {reason}"
@@ -158,8 +167,11 @@ class Checkpoints:
 
     def _set_aside(self, step: int) -> None:
         if jax.process_index() == 0:
-            folder = self.folder / str(step)
-            folder.rename(self.folder.parent / f"checkpoint_{step}.damaged")
+            names = (f"checkpoint_{step}.damaged{number or ''}" for number in itertools.count())
+            free = next(name for name in names if not (self.folder.parent / name).exists())
+            (self.folder / str(step)).rename(self.folder.parent / free)
+        if jax.process_count() > 1:  # one that still listed it would not save that step again
+            multihost_utils.sync_global_devices(f"checkpoint {step} is set aside")
         self._checkpointer.reload()
 
 
@@ -213,10 +225,16 @@ def _here(error: BaseException) -> bool:
     )
 
 
+def _somewhere(here: bool) -> bool:
+    """Whether it is so for any process."""
+    return here if jax.process_count() == 1 else bool(np.any(multihost_utils.process_allgather(np.array(here))))
+
+
 def _lost_process(error: BaseException) -> str | None:
-    """What a collective said whose other end is gone: no fault of the folder. It may come as an error of any type."""
+    """What a collective said whose other end is gone, or a barrier that another did not come to: no fault of the
+    folder. It may come as an error of any type."""
     for seen in _behind(error):
-        if isinstance(seen, jax.errors.JaxRuntimeError) or re.match(r"[A-Z_]+: (Gloo|NCCL)", str(seen)):
+        if isinstance(seen, jax.errors.JaxRuntimeError) or re.search(_LOST, str(seen)):
             return str(seen)
     return None
 

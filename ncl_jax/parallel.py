@@ -24,16 +24,22 @@ HEARTBEAT = 30  # seconds without a sign of life, after which a process counts a
 
 
 def initialize(
-    coordinator: str | None = None, process_count: int | None = None, process_index: int | None = None
+    coordinator: str | None = None,
+    process_count: int | None = None,
+    process_index: int | None = None,
+    *,
+    shutdown_timeout: int = 300,
 ) -> None:
     """Join the other processes: by flags where given, else where a cluster's environment shows several of them.
 
     Known: TPU pods, SLURM (under srun), Open MPI, and indexed Jobs of Kubernetes where the package `kubernetes` is
     installed; jax finds coordinator, count and index itself. Open MPI 5 tells no address: give `coordinator` alone.
+    `shutdown_timeout`: seconds that a process which is done waits for the others before all are aborted.
 
     Raises:
       UserError: flags that do not fit together, or processes that cannot be joined.
     """
+    timeouts = {"heartbeat_timeout_seconds": HEARTBEAT, "shutdown_timeout_seconds": shutdown_timeout}
     if coordinator is None and (process_count, process_index) != (None, None):
         raise UserError("--process_count and --process_index: need --coordinator=HOST:PORT of process 0")
     if coordinator is not None:
@@ -45,12 +51,12 @@ def initialize(
             raise UserError("--coordinator needs --process_count and --process_index")
         if not 0 <= index < count:
             raise UserError(f"--process_index={index}: expected 0 to {count - 1} of --process_count={count}")
-        _join(coordinator, count, index)
+        _join(coordinator, count, index, **timeouts)
     elif _several_processes():
-        _join()
+        _join(**timeouts)
     elif os.environ.get("TPU_ML_PLATFORM") == "JAX":  # jax sets it when imported on a TPU VM, pod or not
         with contextlib.suppress(ValueError):  # of no pod that jax knows
-            jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT)
+            jax.distributed.initialize(**timeouts)
 
 
 def _several_processes() -> bool:
@@ -67,14 +73,24 @@ def _several_processes() -> bool:
     return "," in environ.get("TPU_WORKER_HOSTNAMES", "") or bool(environ.get("JAX_COORDINATOR_ADDRESS"))
 
 
-def _join(*address: Any) -> None:
+def _join(*address: Any, **timeouts: int) -> None:
     try:
-        jax.distributed.initialize(*address, heartbeat_timeout_seconds=HEARTBEAT)
+        jax.distributed.initialize(*address, **timeouts)
     except (
         RuntimeError,
         ValueError,
     ) as error:  # nobody answers, a port in use, half an environment
         raise UserError(f"cannot join the other processes: {str(error).splitlines()[0][:200]}") from error
+
+    if _alone_on_host():
+        for variable in ("JAX_CUDA_VISIBLE_DEVICES", "JAX_ROCM_VISIBLE_DEVICES"):
+            jax.config.update(variable.lower(), os.environ.get(variable, "all"))
+
+
+def _alone_on_host() -> bool:
+    """Whether SLURM or Open MPI started one task a host: jax, which counts on one for each GPU, gives it the first."""
+    slurm, mpi = (os.environ.get(name, "") for name in ("SLURM_STEP_TASKS_PER_NODE", "OMPI_COMM_WORLD_LOCAL_SIZE"))
+    return bool(re.fullmatch(r"1(\(x\d+\))?", slurm) or mpi == "1") and "JAX_LOCAL_DEVICE_IDS" not in os.environ
 
 
 def _given(flag: int | None, variable: str) -> int | None:

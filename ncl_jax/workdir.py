@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -40,18 +41,17 @@ def claim(path: str | os.PathLike, config: config_lib.Config) -> Iterator[Path]:
       UserError: it cannot be written, another run is at work in it, or it belongs to another config.
     """
     folder = Path(path).expanduser().resolve()
+    first = jax.process_index() == 0  # it keeps the lock for all
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if jax.process_index() > 0:  # the first process keeps the lock for all
-            yield folder
-            return
-        lock = hold(folder, ".lock")
+        lock = hold(folder, ".lock") if first else contextlib.nullcontext()
     except OSError as error:
         raise UserError(f"--workdir={folder}: cannot be written: {error.strerror}") from error
     with lock:
-        check_same(folder, config)
         try:
-            write_json(folder / "config.json", config_lib.to_dict(config))
+            if first:
+                check_same(folder, config)
+                write_json(folder / "config.json", config_lib.to_dict(config))
             yield folder
         except OSError as error:
             if error.errno not in _DISK and folder.is_dir():
@@ -114,7 +114,7 @@ def finite(tree: Any) -> Any:
 
 def write_text(path: Path, text: str) -> None:
     """Whole or not at all: written beside, then renamed."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # of its own: two processes may write the same file
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")  # of its own: two may write the same file
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 

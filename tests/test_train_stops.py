@@ -1,8 +1,10 @@
 """What stops a run, before it begins or on its way, and what its files then hold."""
 
 import dataclasses
+import errno
 import json
 
+import jax
 import numpy as np
 import pytest
 from smoke import CONFIG as SMOKE
@@ -49,6 +51,16 @@ def test_a_workdir_of_a_run_that_kept_nothing_takes_another_config(config, tmp_p
     (tmp_path / "checkpoints" / "8").mkdir()
     with pytest.raises(UserError, match="belongs to a run of another config"), workdir.claim(tmp_path, config):
         pass
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_a_missing_image_is_not_taken_for_a_workdir_that_cannot_be_written(process, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_index", lambda: process)
+    with pytest.raises(FileNotFoundError), workdir.claim(tmp_path, config):
+        (tmp_path / "image.jpg").read_bytes()
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(UserError, match="cannot be written: No space left"), workdir.claim(tmp_path, config):
+        raise full
 
 
 def test_a_second_run_in_one_workdir_is_refused(config, tmp_path):

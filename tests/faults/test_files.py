@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from builders import Jpegs
 
-from ncl_jax import parallel
+from ncl_jax import checkpoint, parallel
 from ncl_jax.checkpoint import Checkpoints
 from ncl_jax.data import fill_cache, prepared
 from ncl_jax.data.datasets import open_dataset
@@ -161,6 +161,47 @@ def test_what_this_machine_cannot_read_is_not_taken_for_damaged(error, saved, tm
         with pytest.raises(UserError, match=r"checkpoints/2: cannot be read here \(.*move the folder away"):
             checkpoints.restore(abstract, where)
         assert checkpoints.steps == [1, 2]
+
+
+def test_what_only_another_process_cannot_read_is_set_aside_by_all(saved, tmp_path, monkeypatch):
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    abstract = jax.eval_shape(lambda: small_state(0))
+    where = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
+    told = iter([True, False])
+    monkeypatch.setattr(checkpoint, "_somewhere", lambda here: here or next(told))
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.warns(UserWarning, match="checkpoints/2 is damaged and set aside: another process could not read"):
+            state, _ = checkpoints.restore(abstract, where)
+        assert (int(state["step"]), checkpoints.steps) == (1, [1])
+
+
+def test_a_barrier_that_another_process_did_not_come_to_is_no_damage(saved, tmp_path, monkeypatch):
+    """Good checkpoints were set aside one by one, five minutes each."""
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    where = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
+
+    def waited(*_):
+        raise ValueError("Timeout waiting at barrier '[op=1] _load_impl'. The original error raised was: ")
+
+    with Checkpoints(tmp_path) as checkpoints:
+        monkeypatch.setattr(checkpoints._checkpointer, "load", waited)
+        with pytest.raises(jax.errors.JaxRuntimeError, match="waiting at barrier"):
+            checkpoints.restore(jax.eval_shape(lambda: small_state(0)), where)
+        assert checkpoints.steps == [1, 2]
+
+
+def test_a_step_may_be_damaged_again(saved, tmp_path):
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    abstract = jax.eval_shape(lambda: small_state(0))
+    where = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
+    for _ in range(2):
+        (tmp_path / "checkpoints" / "2" / "_CHECKPOINT_METADATA").unlink()
+        with Checkpoints(tmp_path) as checkpoints:
+            with pytest.warns(UserWarning, match="checkpoints/2 is damaged and set aside"):
+                state, notes = checkpoints.restore(abstract, where)
+            assert int(state["step"]) == 1
+            checkpoints.save(2, small_state(2), notes, wait=True)
+    assert {path.name for path in tmp_path.glob("*.damaged*")} == {"checkpoint_2.damaged", "checkpoint_2.damaged1"}
 
 
 def test_a_folder_that_was_moved_under_a_save_is_noticed_by_the_next(tmp_path):

@@ -26,7 +26,7 @@ def joined(monkeypatch):
             monkeypatch.delenv(name)
     calls = []
 
-    def initialize(*address, heartbeat_timeout_seconds):
+    def initialize(*address, heartbeat_timeout_seconds, shutdown_timeout_seconds):
         assert heartbeat_timeout_seconds < 60  # others stop within a minute of a death
         calls.append(address)
 
@@ -64,6 +64,30 @@ def test_an_indexed_job_of_kubernetes(installed, joined, monkeypatch):
     monkeypatch.setattr(parallel.importlib.util, "find_spec", lambda name: installed or None)
     parallel.initialize()
     assert joined == ([()] if installed else [])
+
+
+@pytest.mark.parametrize(
+    ("environment", "devices"),
+    [
+        (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "1(x2)"}, "all"),
+        (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "8(x2)"}, "0"),
+        (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "1(x2)", "JAX_LOCAL_DEVICE_IDS": "0"}, "0"),
+        (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "1(x2)", "JAX_CUDA_VISIBLE_DEVICES": "1,2"}, "1,2"),
+        (MPI | ORTE | {"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, "all"),
+        (MPI | ORTE | {"OMPI_COMM_WORLD_LOCAL_SIZE": "4"}, "0"),
+    ],
+)
+def test_the_only_task_of_a_host_takes_all_of_its_gpus(environment, devices, joined, monkeypatch):
+    """Under SLURM and Open MPI jax counts on a task for each GPU, and took the first of them."""
+    seen = {"jax_cuda_visible_devices": "all"}
+    monkeypatch.setattr(jax.config, "update", seen.__setitem__)
+    monkeypatch.setattr(
+        jax.distributed, "initialize", lambda *_, **__: seen.__setitem__("jax_cuda_visible_devices", "0")
+    )
+    for name, value in ({"SLURM_NTASKS": "8"} | environment).items():
+        monkeypatch.setenv(name, value)
+    parallel.initialize()
+    assert seen["jax_cuda_visible_devices"] == devices
 
 
 def test_flags_come_before_any_environment(joined, monkeypatch):
