@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ VERSION = "2.0.0"  # another one whenever a texture changes
 SHARD = 1280  # images: the most of one file; a file of the source is cut into equal parts up to this
 SHOW_EVERY = 2.0  # seconds: the progress
 NAMED = 5  # images that do not decode
+PATIENCE = 30 * 24 * 3600  # seconds that a process which has built its files waits for the others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +65,7 @@ def run(
         beam_options: build by TFDS on Apache Beam instead.
     """
     if process is None:
-        parallel.initialize()
+        parallel.initialize(shutdown_timeout=PATIENCE)
         process = (jax.process_index(), jax.process_count())
     if not 0 <= process[0] < process[1]:
         raise UserError(f"--process_index={process[0]}: want 0 to --process_count - 1 = {process[1] - 1}")
@@ -219,7 +221,7 @@ def _claim(recipe: Recipe, shards: dict[str, list[Shard]], folder: str) -> list[
         with tf.io.gfile.GFile(partial, "w") as file:
             file.write(json.dumps(ours | {"splits": splits}, indent=1) + "\n")
 
-    _put(path, write, os.getpid())
+    _put(path, write, uuid.uuid4().hex[:8])  # containers that share the folder may share a process number too
     return list(splits)
 
 

@@ -145,14 +145,15 @@ def exemplar_batches(
     threads = workers.cores()
     seed = tf.constant([recipe.seed, zlib.crc32(dataset.split.encode())], tf.int64)
 
-    def cut(record):
-        return {"exemplars": _cut(decode.decode(record["image"]), seed, record["id"], recipe.exemplar)}
+    def cut(record):  # of a folder the file is read here too, so that one that cannot be read costs no other
+        encoded = tf.io.read_file(record["image"]) if dataset.paths else record["image"]
+        return {"exemplars": _cut(decode.decode(encoded), seed, record["id"], recipe.exemplar)}
 
     def batch(rows):
         return {k: v for k, v in rows.items() if k != "image"}, batches.only_good(rows, cut, size, threads)
 
     try:
-        for rows, good in batches.pipeline(records.in_order(dataset, low, high).batch(size), batch):
+        for rows, good in batches.pipeline(records.in_order(dataset, low, high, paths=True).batch(size), batch):
             arrays, filled = batches.place({key: value.numpy() for key, value in good.items()}, size)
             rows = {key: value.numpy() for key, value in rows.items()}
             yield rows, filled[: len(rows["id"])], arrays["exemplars"]

@@ -42,8 +42,9 @@ def test_what_does_not_decode_is_named(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(build, "NAMED", 1)
     folder = tmp_path / "photos" / "train" / "a"
     folder.mkdir(parents=True)
-    for index, content in enumerate((b"no", encoded(picture(0, 40, 40)), b"no")):
+    for index, content in enumerate((b"no", encoded(picture(0, 40, 40)))):
         (folder / f"{index}.jpg").write_bytes(content)
+    (folder / "2.jpg").symlink_to("nowhere.jpg")
     source = f"folder:{tmp_path / 'photos'}"
     build.build(*build.plan(source, splits=("train",), quality="draft", size=32, data_dir=str(tmp_path / "tfds")))
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "will not either" in line]
