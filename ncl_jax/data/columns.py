@@ -15,6 +15,7 @@ def read(dataset: Dataset, key: str) -> list[Any]:
     need(dataset, key)
     import tensorflow as tf
 
+    tf.config.set_visible_devices([], "GPU")  # the accelerators belong to JAX
     tfds = import_tfds()
     features = tfds.decode.PartialDecoding({key: True}).extract_features(dataset.features)
     values = []

@@ -10,8 +10,6 @@ image, are cut off, or hold more than MAX_PIXELS (known from the header, before 
 import numpy as np
 import tensorflow as tf
 
-tf.config.set_visible_devices([], "GPU")  # the accelerators belong to JAX
-
 MAX_PIXELS = 178_956_970  # Pillow's limit for a decompression bomb
 
 

@@ -22,6 +22,7 @@ from ncl_jax.errors import Unreadable
 
 # AutoGraph has nothing to rewrite here, and where it fails it prints the whole environment.
 plain = tf.autograph.experimental.do_not_convert
+tf.config.set_visible_devices([], "GPU")  # the accelerators belong to JAX
 INTERLEAVED = 16  # files read at a time where a dataset is too large to be shuffled whole
 
 
@@ -61,12 +62,12 @@ def damaged(dataset: Dataset, error: Exception | None = None) -> Unreadable:
     return Unreadable(f"dataset {dataset.name}: cannot be read: {str(error).splitlines()[0] if error else 'too short'}")
 
 
-def in_order(dataset: Dataset, low: int, high: int) -> tf.data.Dataset:
-    """Records `low` to `high` in the order of their ids."""
+def in_order(dataset: Dataset, low: int, high: int, *, paths: bool = False) -> tf.data.Dataset:
+    """Records `low` to `high` in the order of their ids. `paths`: `image` of a folder's is its file's path, unread."""
     if low == high:
-        return in_order(dataset, 0, 1).take(0)
+        return in_order(dataset, 0, 1, paths=paths).take(0)
     if dataset.paths:
-        return tf.data.Dataset.range(low, high).map(plain(_files(dataset)))
+        return tf.data.Dataset.range(low, high).map(plain(_files(dataset, paths=paths)))
     if dataset.reader:
         read = dataset.reader
         numbers = dict.fromkeys(("label", *dataset.extra_keys), tf.TensorSpec((), tf.int32))
@@ -74,8 +75,23 @@ def in_order(dataset: Dataset, low: int, high: int) -> tf.data.Dataset:
             lambda: map(read, range(low, high)),
             output_signature={"id": tf.TensorSpec((), tf.int64), "image": tf.TensorSpec((), tf.string), **numbers},
         )
+    return _serialised(dataset, low, high).map(plain(parse(dataset)))
+
+
+def picked(dataset: Dataset, ids: np.ndarray) -> Iterator[dict[str, Any]]:
+    """The records `ids` (rising) of TFRecord files, each of which is read once. Raises Unreadable for damaged files."""
+    wanted = np.zeros(dataset.num_examples, bool)
+    wanted[ids] = True
+    between = _serialised(dataset, int(ids[0]), int(ids[-1]) + 1)
+    chosen = between.filter(plain(lambda id, _: tf.gather(tf.constant(wanted), id)))
+    for batch in rows(dataset, chosen.map(plain(parse(dataset))), 64):
+        yield from batch
+
+
+def _serialised(dataset: Dataset, low: int, high: int) -> tf.data.Dataset:
+    """(id, serialised records: one of each dataset) of TFRecord files."""
     files = tf.data.Dataset.from_tensor_slices(_columns(_parts(dataset, low, high)))
-    return files.flat_map(plain(_read)).map(plain(parse(dataset)))
+    return files.flat_map(plain(_read))
 
 
 def shuffled(dataset: Dataset, low: int, high: int, seed: tf.Tensor | np.ndarray, buffer: int) -> tf.data.Dataset:
@@ -150,12 +166,13 @@ def _by_id(dataset: Dataset) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     return record
 
 
-def _files(dataset: Dataset) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """A graph function from an id to the record of an image folder."""
-    paths, labels = tf.constant(dataset.paths), tf.constant(dataset.folder_labels)
+def _files(dataset: Dataset, *, paths: bool = False) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """A graph function from an id to the record of an image folder, or with its path instead of its bytes."""
+    names, labels = tf.constant(dataset.paths), tf.constant(dataset.folder_labels)
 
     def record(id: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"id": id, "image": tf.io.read_file(tf.gather(paths, id)), "label": tf.gather(labels, id)}
+        name = tf.gather(names, id)
+        return {"id": id, "image": name if paths else tf.io.read_file(name), "label": tf.gather(labels, id)}
 
     return record
 

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from ncl_jax.data.datasets import Chunk, Dataset
 from ncl_jax.errors import UserError
 
-MOST = 200_000  # records of TFRecord files out of which single ones are picked: the files are read up to each of them
+MOST = 200_000  # records of TFRecord files out of which single ones are picked: all are read, and those picked held
 
 
 def pick(dataset: Dataset, ids: Int[np.ndarray, " k"]) -> Dataset:
@@ -34,7 +34,20 @@ def pick(dataset: Dataset, ids: Int[np.ndarray, " k"]) -> Dataset:
             dataset, split=split, num_examples=len(ids), paths=paths, folder_labels=dataset.folder_labels[ids]
         )
     check(dataset)
-    return dataclasses.replace(dataset, split=split, num_examples=len(ids), chunks=_pieces(dataset.chunks, ids))
+    from ncl_jax.data import records
+
+    # Held, since to find a record its file is read from the start.
+    held = list(records.picked(dataclasses.replace(dataset, textures=()), ids))
+    if len(held) != len(ids):
+        raise records.damaged(dataset)
+
+    def of_held(index: int) -> dict[str, Any]:
+        return held[index] | {"id": index}
+
+    origin = _pieces(dataset.chunks, ids)
+    return dataclasses.replace(
+        dataset, split=split, num_examples=len(ids), chunks=(), reader=of_held, origin=origin, textures=()
+    )
 
 
 def _pieces(of: tuple[Chunk, ...], ids: np.ndarray) -> tuple[Chunk, ...]:
@@ -55,6 +68,6 @@ def check(dataset: Dataset) -> None:
     """UserError where `pick` would take for ever."""
     if dataset.chunks and dataset.num_examples > MOST:
         raise UserError(
-            f"dataset {dataset.name}[{dataset.split}]: too large for picking a share of its labels; name one that is "
+            f"dataset {dataset.name}[{dataset.split}]: too large for picking some of its records; name one that is "
             "smaller already, e.g. TFDS's imagenet2012_subset/1pct"
         )

@@ -39,13 +39,16 @@ def test_a_share_of_prepared_records(drawn):
     whole = datasets.open_dataset("jpegs", "train[5:45]", data_dir=drawn / "tfds")
     ids = np.array([0, 1, 2, 17, 39])
     part = subset.pick(whole, ids)
-    assert [(c.skip, c.take, c.start) for c in part.chunks] == [(5, 3, 0), (22, 1, 3), (44, 1, 4)]
+    assert [(c.skip, c.take, c.start) for c in part.origin] == [(5, 3, 0), (22, 1, 3), (44, 1, 4)]
 
     def images(dataset):
         batches = stream.eval_batches(dataset, batch=8, size=16, resize=16)
         return np.concatenate([b["image"][b["mask"]] for b in batches])
 
     np.testing.assert_array_equal(images(part), images(whole)[ids])
+    back = datasets.open_dataset("jpegs", "train[30:60]+train[:30]", data_dir=drawn / "tfds")  # falls in its file
+    ids = np.array([1, 2, 28, 31, 40, 59])
+    np.testing.assert_array_equal(images(subset.pick(back, ids)), images(back)[ids])
 
 
 def test_a_share_of_records_that_are_read_by_their_index(make_subject, drawn, tmp_path):
