@@ -1,5 +1,6 @@
 """What a config shows to the encoder: a grid of views and negatives."""
 
+import contextlib
 import dataclasses
 import functools
 from pathlib import Path
@@ -13,6 +14,8 @@ from ncl_jax.config import Config
 from ncl_jax.data import stream
 from ncl_jax.errors import UserError
 from ncl_jax.step import make_views
+
+_BUFFER = 256  # records of TFRecord files that the images are drawn from: more would be read for these few alone
 
 
 def write(config: Config, path: Path | str, *, rows: int = 6) -> None:
@@ -28,9 +31,11 @@ def write(config: Config, path: Path | str, *, rows: int = 6) -> None:
         raise UserError(f"--output={path}: there is no folder {path.parent}")
     model, optim = dataclasses.replace(config.model, bn_groups=1), dataclasses.replace(config.optim, accumulate=1)
     data = stream.open_train(config)
-    few = dataclasses.replace(config, batch=min(rows, data.num_examples), model=model, optim=optim)
+    drawn_from = dataclasses.replace(config.data, shuffle_buffer=min(config.data.shuffle_buffer, _BUFFER))
+    few = dataclasses.replace(config, batch=min(rows, data.num_examples), data=drawn_from, model=model, optim=optim)
     source = stream.TrainStream(data, few, fields=negatives.needs(config.negatives), process=(0, 1))
-    batch = next(iter(source))
+    with contextlib.closing(source):
+        batch = next(source)
     views = jax.jit(functools.partial(make_views, few))(jax.random.key(config.seed), batch)
     columns = [views["query"], views["key"]]
     if views["non_semantic"] is not None:

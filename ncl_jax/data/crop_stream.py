@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 
 FIELDS = ("source", "texture", "id")  # what `fields` may name besides the fixed ones
 SHARE_AFTER = 100  # records seen before the share of bad ones is judged
+BEYOND_CHANCE = 4  # standard deviations that their number may be above it in the first epoch
 STAND_IN_TRIES = 100  # records tried in the place of a bad one; of few records the same ones more than once
 RESERVE = 64  # records that may fill gaps where the others are not at hand
 HELD = 2**28  # bytes of decoded images of one size that are kept, so that they are decoded once
@@ -44,7 +46,7 @@ class CropStream:
     int32 `[b]`.
 
     `position` after a batch is what resumes behind it. `skips` counts the times that a record did not decode, or a
-    texture of it, and `skipped` lists the names of what did not, each once.
+    texture of it, and `skipped` lists the names of what did not, each once. `close` it in the end.
     """
 
     def __init__(
@@ -131,6 +133,11 @@ class CropStream:
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         return self
+
+    def close(self) -> None:
+        """Let go of threads and records, which else wait for the garbage collector. Not while `next` is at work."""
+        self._iterator.close()
+        self._find, self._reserve = None, []
 
     def __next__(self) -> dict[str, np.ndarray]:
         epoch, step = divmod(self._step, self.steps_per_epoch)
@@ -265,10 +272,12 @@ class CropStream:
             log.warning("skipped a record that does not decode: %s", name)
 
     def _check_share(self) -> None:
-        share = self.skips / self._seen
-        if self._seen >= SHARE_AFTER and share > self._max_bad_share:
+        allowed = self._max_bad_share * self._seen
+        if self._seen < self.steps_per_epoch * self._local:
+            allowed += BEYOND_CHANCE * math.sqrt(allowed)
+        if self._seen >= SHARE_AFTER and self.skips > allowed:
             raise Unreadable(
-                f"dataset {self.dataset.name}[{self.dataset.split}]: {share:.1%} of {self._seen} records do not "
+                f"dataset {self.dataset.name}[{self.dataset.split}]: {self.skips} of {self._seen} records do not "
                 f"decode, more than config.data.max_bad_share = {self._max_bad_share}; the last: {self._last_bad}"
             )
 

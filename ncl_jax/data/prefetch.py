@@ -20,9 +20,12 @@ class Source(Protocol):
 
     def __next__(self) -> Mapping[str, np.ndarray]: ...
 
+    def close(self) -> None: ...
+
 
 class Prefetch:
-    """Iterator of (global batch, position behind it), filled by a thread; a context manager that ends the thread.
+    """Iterator of (global batch, position behind it), filled by a thread; a context manager that ends the thread and
+    closes the source.
 
     Every array of a host batch is this process's part of a global array with `sharding` (its leading axis). An
     exception of the source is raised by the `next` that would have returned its batch, and by every later one.
@@ -75,9 +78,10 @@ class Prefetch:
         return batch, position
 
     def close(self) -> None:
-        """End the thread and let go of the batches that wait; may be called twice."""
+        """End the thread, close the source and let go of the batches that wait; may be called twice."""
         self._closed.set()
         self._thread.join()
+        self._source.close()
         while not self._queue.empty():
             self._queue.get_nowait()
 

@@ -1,5 +1,6 @@
 """Views of the test images as training makes them: random crops, colours and, on request, negatives."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
@@ -40,7 +41,8 @@ def batches(encoder: Any, config: Config, *, images: int) -> Iterator[Mapping[st
     dataset = stream.open_train(config)
     source = stream.TrainStream(dataset, config, fields=negatives.needs(config.negatives), process=(0, 1))
     view = encoder.once(("views", repr(config)), lambda: jax.jit(functools.partial(make_views, config)))
-    for number in range(max(1, min(images, dataset.num_examples) // config.batch)):
-        key = jax.random.fold_in(jax.random.key(config.seed), number)
-        with jax.default_device(jax.local_devices()[0]):
-            yield {**view(key, next(source)), "alpha": negatives.alphas(config.negatives)}
+    with contextlib.closing(source):
+        for number in range(max(1, min(images, dataset.num_examples) // config.batch)):
+            key = jax.random.fold_in(jax.random.key(config.seed), number)
+            with jax.default_device(jax.local_devices()[0]):
+                yield {**view(key, next(source)), "alpha": negatives.alphas(config.negatives)}

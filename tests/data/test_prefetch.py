@@ -14,10 +14,14 @@ class Counter:
 
     def __init__(self, count=5, error=None, delay=0.0):
         self.done, self.count, self.error, self.delay = 0, count, error, delay
+        self.closed = False
 
     @property
     def position(self):
         return {"offset": self.done}
+
+    def close(self):
+        self.closed = True
 
     def __next__(self):
         time.sleep(self.delay)
@@ -49,6 +53,7 @@ def test_batches_are_global_and_carry_their_own_position():
 def test_runs_ahead_by_its_depth_only():
     source = Counter(count=100)
     with Prefetch(source, sharding(), depth=2):
+        assert not source.closed
         time.sleep(0.5)
         assert source.done == 3  # two wait, one is held by the thread
 
