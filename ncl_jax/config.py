@@ -106,7 +106,7 @@ class Config:
 
     method: Any  # settings of one of METHODS, e.g. `ncl_jax.methods.moco.Settings`
     negatives: Mapping[str, Any]  # kind -> settings of one of NEGATIVES, in the order of the logits
-    seed: int = option(0, low=0)
+    seed: int = option(0, low=0, high=2**32 - 1)  # what a key of jax tells apart
     epochs: int = option(200, low=1)
     batch: int = option(128, low=1)  # images over all devices
     log_every: int = option(50, low=1)  # steps
@@ -256,6 +256,10 @@ def _check_pairs(config: Config) -> None:
         raise UserError(
             f"config.evaluation.resize = {config.evaluation.resize}: is below "
             f"config.data.image_size = {config.data.image_size}"
+        )
+    if config.data.cache_size is not None and config.data.cache == "none":
+        raise UserError(
+            f"config.data.cache_size = {config.data.cache_size}: is of config.data.cache = 'device', which is not set"
         )
     if config.optim.warmup_epochs >= config.epochs:
         raise UserError(

@@ -146,8 +146,9 @@ def _train(
                     _check_finite(current, done, checkpoints)
                     checkpoints.save(done, current, {"position": dict(steps.position)} | known, wait=stopping)
                 if _due(config, done, steps_per_epoch) and not stopping:
-                    measured = _measure(encoder, current, done, epoch, report)
-                    finished = measured if last else None
+                    finished = _measure(encoder, current, done, epoch, report)
+                    if not last:  # it holds the features of all images
+                        finished = None
             if stopping or (last and stop):
                 if report:
                     report.bar.say(f"SIGTERM: saved step {done} of {total_steps}; the same command goes on from there")

@@ -103,6 +103,8 @@ def test_learning_rate_per_256_images():
         ),
         ({"model.bn_groups": "7"}, r"config\.model\.bn_groups = 7: does not divide config\.batch = 128"),
         ({"negatives.patch.patch_size": "(3, 40)"}, r"patch_size = \(3, 40\): a patch is larger than the image .*= 32"),
+        ({"seed": 2**32}, r"config\.seed = 4294967296"),
+        ({"data.cache_size": 64}, r"config\.data\.cache_size = 64: is of config\.data\.cache = 'device'"),
         ({"evaluation.resize": "16"}, r"config\.evaluation\.resize = 16: is below config\.data\.image_size = 32"),
         ({"optim.warmup_epochs": "99"}, r"config\.optim\.warmup_epochs = 99\.0: not below config\.epochs"),
         ({"alpha_warmup_epochs": "99"}, r"config\.alpha_warmup_epochs = 99\.0: is above config\.epochs"),
