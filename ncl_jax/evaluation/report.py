@@ -55,10 +55,10 @@ def name_of(config: str) -> str:
 
 
 def comparison(folders: Mapping[str, str | Path], name: str = "") -> str:
-    """A Markdown table with a column for each workdir, by its title: the measures that all of them have."""
+    """A Markdown table with a column for each workdir, by its title: the measures that all of them have alike."""
     columns = {title: {m.key: m for m in measures(read(folder, name))} for title, folder in folders.items()}
     first, *others = columns.values()
-    shared = [key for key in first if all(key in column for column in others)]
+    shared = [key for key in first if all(key in o and o[key].title == first[key].title for o in others)]
     head = ["| measure | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
     rows = [f"| {first[key].title} | {' | '.join(str(column[key]) for column in columns.values())} |" for key in shared]
     return "\n".join(head + rows)

@@ -1,16 +1,17 @@
 """Which numbers of a result stand in tables, under which title and in which unit."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 
 class Row(NamedTuple):
     """`path`: dotted, into the result. `title` may hold `{name}`, which the config gave the set; one that does not is
-    preceded by that name where it is not the set's kind."""
+    preceded by that name where it is not the set's kind. `about(result)` is what the title goes on with."""
 
     path: str
     title: str
     unit: str = "%"  # a share in [0, 1], shown in percent; anything else stands behind the number as it is
+    about: Callable[[Mapping[str, Any]], str] = lambda result: ""
 
 
 class Measure(NamedTuple):
@@ -36,4 +37,4 @@ def measures(result: Mapping[str, Any], rows: Sequence[Row], name: str = "", kin
         if value is not None:
             key = f"{name}/{row.path}" if name else row.path
             title = row.title if name == kind or "{name}" in row.title else "{name}, " + row.title
-            yield Measure(key, title.format(name=name), float(value), row.unit)
+            yield Measure(key, title.format(name=name) + row.about(result), float(value), row.unit)

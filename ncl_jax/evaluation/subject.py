@@ -124,13 +124,16 @@ class Subject:
         """
         return self.encoder.kept.read(*self._reading(dataset, whole=whole))
 
+    def _resize(self, dataset: datasets.Dataset, *, whole: bool = False) -> int:
+        """To what the shorter side of its images goes: published squares stay whole."""
+        size = self.config.data.image_size
+        return size if whole or dataset.image_shape == (size, size) else self.config.evaluation.resize
+
     def _reading(
         self, dataset: datasets.Dataset, *, whole: bool = False
     ) -> tuple[Hashable, Callable[[], Iterator[dict[str, np.ndarray]]]]:
         """What tells the batches of a dataset from others, and what reads them."""
-        size = self.config.data.image_size
-        fits = whole or dataset.image_shape == (size, size)
-        resize = size if fits else self.config.evaluation.resize
+        size, resize = self.config.data.image_size, self._resize(dataset, whole=whole)
         read = functools.partial(stream.eval_batches, dataset, batch=self.encoder.batch, size=size, resize=resize)
         return (dataset.name, dataset.split, resize), read
 
@@ -149,10 +152,8 @@ class Subject:
 
     def images(self, dataset: datasets.Dataset, count: int) -> UInt8[np.ndarray, "n s s 3"]:
         """The first `count` images that decode, or as many as there are; every process has them all."""
-        settings, found = self.config.evaluation, []
-        batches = stream.eval_batches(
-            dataset, batch=64, size=self.config.data.image_size, resize=settings.resize, process=(0, 1)
-        )
+        size, resize, found = self.config.data.image_size, self._resize(dataset), []
+        batches = stream.eval_batches(dataset, batch=64, size=size, resize=resize, process=(0, 1))
         for batch in batches:
             found.extend(batch["image"][batch["mask"]])
             if len(found) >= count:

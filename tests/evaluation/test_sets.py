@@ -1,5 +1,6 @@
 """Every kind of test set on a tiny encoder: what it counts, and that nothing else counts."""
 
+import dataclasses
 import json
 from pathlib import Path
 from unittest import mock
@@ -109,7 +110,7 @@ def test_tables_show_every_set(results):
         "edges",
         "stylized",
         "pets, own probe",
-        "corruptions, mean",
+        "corruptions, mean (severities 1, 5)",
     ):
         assert text in table
         assert f"| {text} |" in markdown
@@ -129,6 +130,18 @@ def test_sets_of_one_kind_are_told_apart(make_subject, drawn, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["shape_bias.png", "shape_bias_more_cues.png"]
     subject.name = "cifar10"
     assert subject.figure("shape_bias") == tmp_path / "shape_bias_more_cues_cifar10.png"
+
+
+def test_means_over_other_severities_are_not_put_side_by_side(tmp_path):
+    for name, severities in (("all", [1, 2, 3, 4, 5]), ("hard", [5]), ("two", [3, 5])):
+        found = {"kind": "corruptions", "mean": 0.5, "severities": severities}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(json.dumps({"knn_top1": 0.4, "sets": {"corruptions": found}}))
+    titles = [report.measures(report.read(tmp_path / name))[-1].title for name in ("all", "hard", "two")]
+    assert titles == [f"corruptions, mean{of}" for of in ("", " (severity 5)", " (severities 3, 5)")]
+    folders = {name: tmp_path / name for name in ("all", "hard")}
+    assert report.comparison(folders).splitlines()[2:] == ["| kNN top-1 | 40.0 % | 40.0 % |"]
+    assert len(report.comparison({"one": tmp_path / "hard", "again": tmp_path / "hard"}).splitlines()) == 4
 
 
 def test_a_table_is_shown_before_curves_are_drawn(monkeypatch, tmp_path, capsys):
@@ -206,6 +219,9 @@ def test_published_images_are_taken_whole(make_subject, drawn, monkeypatch):
     want = near.features(dataset)["features"]
     np.testing.assert_array_equal(far.features(dataset, whole=True)["features"], want)
     assert np.abs(far.features(dataset)["features"] - want).max() > 0.01
+    square = dataclasses.replace(dataset, image_shape=(32, 32))  # as TFDS's features tell
+    np.testing.assert_array_equal(far.features(square)["features"], want)
+    np.testing.assert_array_equal(far.images(square, 5), near.images(dataset, 5))
 
     features, wholes = protocol.Subject.features, {}
 

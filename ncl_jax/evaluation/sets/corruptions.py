@@ -5,6 +5,7 @@ A published set has been cropped already: its images are taken whole.
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 from ncl_jax.errors import UserError
@@ -13,9 +14,18 @@ from ncl_jax.evaluation.rows import Row
 from ncl_jax.evaluation.sets import domain
 from ncl_jax.schema import nearest, option
 
+
+def _of_severities(result: Mapping[str, Any]) -> str:
+    """Where it is a mean over some of the severities, of which."""
+    severities = result.get("severities", corruptions.SEVERITIES)
+    if set(severities) == {*corruptions.SEVERITIES}:
+        return ""
+    return f" (severit{'y' if len(severities) == 1 else 'ies'} {', '.join(map(str, severities))})"
+
+
 ROWS = (
-    Row("mean", "{name}, mean"),
-    Row("mce", "{name}, mCE", " %"),
+    Row("mean", "{name}, mean", about=_of_severities),
+    Row("mce", "{name}, mCE", " %", about=_of_severities),
 )
 
 

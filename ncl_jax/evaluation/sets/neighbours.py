@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ncl_jax.data import stream
+from ncl_jax.data import subset
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import figures
 from ncl_jax.evaluation.features import normalize_rows
@@ -23,7 +23,9 @@ class Settings:
 
 
 def check(subject: Any, settings: Settings) -> None:
-    count = subject.open().num_examples
+    dataset = subject.open()
+    subset.check(dataset)
+    count = dataset.num_examples
     if count < settings.queries + settings.count:
         raise UserError(
             f"config.evaluation.sets.neighbours: {settings.queries} queries and {settings.count} neighbours want more "
@@ -57,17 +59,6 @@ def run(subject: Any, settings: Settings) -> dict[str, Any]:
 
 def _images(subject: Any, ids: np.ndarray) -> np.ndarray:
     """Test images by their ids, in this order."""
-    config, found = subject.config, {}
-    batches = stream.eval_batches(
-        subject.open(),
-        batch=config.evaluation.batch,
-        size=config.data.image_size,
-        resize=config.evaluation.resize,
-        process=(0, 1),
-    )
-    for batch in batches:
-        for row in np.flatnonzero(batch["mask"] & np.isin(batch["id"], ids)):
-            found[int(batch["id"][row])] = batch["image"][row]
-        if len(found) == len(ids):
-            break
-    return np.stack([found[int(i)] for i in ids])
+    rising = np.sort(ids)
+    images = subject.images(subset.pick(subject.open(), rising), len(ids))
+    return images[np.searchsorted(rising, ids)]

@@ -34,8 +34,10 @@ def check(subject: Any, settings: Settings) -> None:
     dataset = _open(subject, settings)
     _columns(subject)
     if settings.labels:
-        _read_json(settings.labels)
-        if not dataset.paths:
+        if dataset.paths:
+            _labels(dataset, settings)
+        else:
+            _read_json(settings.labels)
             columns.need(dataset, "file_name")
     else:
         columns.need(dataset, "real_label")
