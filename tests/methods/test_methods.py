@@ -115,6 +115,8 @@ def test_options_change_the_loss(name):
     compared = [loss_of(config) for config in configs]
     losses = jax.jit(lambda params, views: jnp.stack([loss(params, views) for _, loss in compared]))
     values = np.asarray(losses(compared[0][0], views()))
+    other_alpha = losses(compared[0][0], views() | {"alpha": np.float32([0.5, 2.0])})
+    assert (values != np.asarray(other_alpha)).all()
     assert np.isfinite(values).all()
     assert len(set(np.round(values, 4))) == len(values)
 
