@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 import re
 
 import jax
@@ -28,29 +27,22 @@ def on_one_device(**changes):
     return run, jax.tree.map(jnp.copy, fresh)
 
 
-@pytest.fixture
-def users_emitters(monkeypatch):
-    """Those of jaxlib's default: three steps magnify the rounding of the older ones of `conftest` too far."""
-    if "xla_cpu_use_fusion_emitters" in os.environ["XLA_FLAGS"]:
-        options = {"xla_cpu_use_fusion_emitters": True}
-        monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=options))
-
-
 @pytest.mark.parametrize("groups", [1, 8])
-def test_one_device_equals_eight(groups, compilations, users_emitters):
-    finals = []
-    for devices in (1, 8):
-        run, current = make(devices, **{"model.bn_groups": groups})
-        losses = []
-        for number in range(3):
-            current, metrics = run(current, batch(number, permuted=groups > 1))
-            losses.append(float(metrics["loss"]))
-            if number == 0:
-                compiled = len(compilations)
-        assert len(compilations) == compiled > 0  # the first call compiles, no later one
-        finals.append((losses, flat(current.params), flat(current.extra["queue"]), flat(current.extra["target"])))
-    for one, eight in zip(*finals, strict=True):
-        np.testing.assert_allclose(one, eight, rtol=1e-5, atol=2e-6)
+def test_one_device_equals_eight(groups, compilations):
+    """Step by step from the same state: a ReLU that rounding turns over in one is magnified by all further ones."""
+    (one, current), (eight, fresh) = (make(devices, **{"model.bn_groups": groups}) for devices in (1, 8))
+    spread = jax.tree.map(lambda x: x.sharding, fresh)
+    for number in range(3):
+        wire, moved = batch(number, permuted=groups > 1), jax.device_put(jax.tree.map(jnp.copy, current), spread)
+        current, metrics = one(current, wire)
+        other, others = eight(moved, wire)
+        np.testing.assert_allclose(float(metrics["loss"]), float(others["loss"]), rtol=1e-5)
+        for part in ("params", "extra"):
+            got, expected = (flat(getattr(each, part)) for each in (other, current))
+            np.testing.assert_allclose(got, expected, rtol=1e-5, atol=2e-6, err_msg=part)
+        if number == 0:
+            compiled = len(compilations)
+    assert len(compilations) == compiled > 0  # the first call compiles, no later one
 
 
 def test_a_seeds_fresh_state_is_the_same_on_any_devices():

@@ -60,9 +60,7 @@ class Plan:
     name: str  # of the file, and its variant
     study: Study
     configs: Mapping[str, Config]  # of each variant; its seed is to be replaced
-    changed: tuple[
-        str, ...
-    ]  # what the command line set of the runs: their keys, and sections of the study that hold them
+    changed: tuple[str, ...]  # what the command line set of the runs: their keys, and sections that hold them
 
     @property
     def baseline(self) -> str:

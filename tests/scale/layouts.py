@@ -11,18 +11,19 @@ HALF, WHOLE = 10, 20
 
 
 def steps(devices, source, target, *, split=False):
-    """(losses, parameters, target's parameters): ten steps from fresh, saved to `target`, ten from `source`."""
+    """(losses, parameters after the first step, at the end, the target's): ten steps from fresh, saved to `target`, ten
+    from `source`."""
     import jax
     from tiny_step import batch, make
 
     from ncl_jax import parallel
     from ncl_jax.checkpoint import Checkpoints
 
-    run, current = make(devices, **{"model.bn_groups": 8, "optim.shard_state": split})
+    run, current = make(devices, epochs=WHOLE // 4, **{"model.bn_groups": 8, "optim.shard_state": split})
     where = jax.tree.map(lambda x: x.sharding, current)
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), current)
     rows = parallel.batch_sharding(parallel.data_mesh(jax.devices()[:devices]))
-    losses = []
+    losses, first = [], None
     for number in range(WHOLE):
         if number == HALF:
             with Checkpoints(target) as checkpoints:
@@ -36,11 +37,17 @@ def steps(devices, source, target, *, split=False):
         }
         current, metrics = run(current, placed)
         losses.append(float(metrics["loss"]))
-    whole = jax.device_put(
-        {"params": current.params, "target": current.extra["target"]["params"]},
-        parallel.replicated(parallel.data_mesh(jax.devices()[:devices])),
-    )
-    return losses, flat(whole["params"]), flat(whole["target"])
+        if number == 0:
+            first = whole(current.params, devices)
+    return losses, first, whole(current.params, devices), whole(current.extra["target"]["params"], devices)
+
+
+def whole(tree, devices):
+    import jax
+
+    from ncl_jax import parallel
+
+    return flat(jax.device_put(tree, parallel.replicated(parallel.data_mesh(jax.devices()[:devices]))))
 
 
 def flat(tree):
@@ -60,5 +67,5 @@ if __name__ == "__main__":
     import jax
     import numpy as np
 
-    losses, params, kept = steps(jax.device_count(), source, target)
-    np.savez(output, losses=losses, params=params, target=kept, devices=jax.device_count())
+    losses, first, params, kept = steps(jax.device_count(), source, target)
+    np.savez(output, losses=losses, first=first, params=params, target=kept, devices=jax.device_count())
