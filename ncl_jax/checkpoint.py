@@ -144,13 +144,13 @@ class Checkpoints:
                 last = error
             if other:
                 raise UserError(f"{self.folder / str(step)}: {other}; leave that as it was, or choose another workdir")
-            lost = last and _lost_process(last)
-            reason = _reason(last) if last and not lost else "another process could not read it"
             if last and _here(last):
                 raise UserError(
-                    f"{self.folder / str(step)}: cannot be read here ({reason}); mend that, or move the folder away to "
-                    "go on from the checkpoint before"
+                    f"{self.folder / str(step)}: cannot be read here ({_reason(last)}); mend that, or move the folder "
+                    "away to go on from the checkpoint before"
                 ) from last
+            lost = last and _lost_process(last)
+            reason = _reason(last) if last and not lost else "another process could not read it"
             if not _somewhere(bool(last) and not lost):
                 if lost:
                     raise jax.errors.JaxRuntimeError(lost) from last

@@ -39,7 +39,7 @@ def initialize(
     Raises:
       UserError: flags that do not fit together, or processes that cannot be joined.
     """
-    timeouts = {"heartbeat_timeout_seconds": HEARTBEAT, "shutdown_timeout_seconds": shutdown_timeout}
+    timeouts: dict[str, Any] = {"heartbeat_timeout_seconds": HEARTBEAT, "shutdown_timeout_seconds": shutdown_timeout}
     if coordinator is None and (process_count, process_index) != (None, None):
         raise UserError("--process_count and --process_index: need --coordinator=HOST:PORT of process 0")
     if coordinator is not None:

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -52,7 +52,7 @@ def fill(
     *,
     size: int,
     threads: int | None = None,
-) -> Iterator[Filled[Item]]:
+) -> Generator[Filled[Item], None, None]:
     """`function` over the items of each batch (of at most `size`), in order.
 
     The row of an item for which it raises BadImage or OSError stays zero and is not filled. `threads`: one per core.
