@@ -1,4 +1,4 @@
-"""Twenty steps of the tiny run, half of them from a checkpoint of another layout; also as one process of several:
+"""Four steps of the tiny run, half of them from a checkpoint of another layout; also as one process of several:
 
 `python layouts.py COORDINATOR COUNT INDEX SOURCE TARGET OUTPUT` goes on from SOURCE, saves to TARGET, writes an npz.
 """
@@ -7,19 +7,19 @@ import os
 import sys
 from pathlib import Path
 
-HALF, WHOLE = 10, 20
+HALF, WHOLE = 2, 4  # further ones magnify rounding: each ReLU that it turns over moves whole gradients
 
 
 def steps(devices, source, target, *, split=False):
-    """(losses, parameters after the first step, at the end, the target's): ten steps from fresh, saved to `target`, ten
-    from `source`."""
+    """(losses, parameters after the first step, at the end, the target's): HALF of the steps from fresh, saved to
+    `target`, the others from `source`."""
     import jax
     from tiny_step import batch, make
 
     from ncl_jax import parallel
     from ncl_jax.checkpoint import Checkpoints
 
-    run, current = make(devices, epochs=WHOLE // 4, **{"model.bn_groups": 8, "optim.shard_state": split})
+    run, current = make(devices, **{"model.bn_groups": 8, "optim.shard_state": split})
     where = jax.tree.map(lambda x: x.sharding, current)
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), current)
     rows = parallel.batch_sharding(parallel.data_mesh(jax.devices()[:devices]))

@@ -46,7 +46,7 @@ def two_processes(source, target, output):
 
 
 def test_layouts_agree_and_hand_over_their_checkpoints(tmp_path):
-    """Every layout makes its first ten steps itself and the other ten from the checkpoint of the layout before."""
+    """Every layout makes its first steps itself and the others from the checkpoint of the layout before."""
     results, before = {}, None
     for name in LAYOUTS:
         source, target = before and str(tmp_path / before), str(tmp_path / name)
@@ -61,8 +61,8 @@ def test_layouts_agree_and_hand_over_their_checkpoints(tmp_path):
     for name, (other_losses, other_first, *other_trees) in results.items():
         np.testing.assert_allclose(other_losses[0], losses[0], rtol=1e-6, err_msg=name)
         np.testing.assert_allclose(other_first, first, rtol=1e-5, atol=2e-6, err_msg=name)
-        # From then on every ReLU that rounding turns over is magnified by all further steps.
         differences = [np.linalg.norm(a - b) / np.linalg.norm(a) for a, b in zip(trees, other_trees, strict=True)]
         print(f"{name}: losses {np.max(np.abs(np.divide(other_losses, losses) - 1)):.1e}, weights {differences}")
-        np.testing.assert_allclose(other_losses, losses, rtol=1e-3, err_msg=name)
-        assert max(differences) < 5e-3, name
+        np.testing.assert_allclose(other_losses, losses, rtol=1e-4, err_msg=name)
+        for one, other in zip(trees, other_trees, strict=True):
+            np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5, err_msg=name)
