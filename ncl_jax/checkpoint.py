@@ -20,7 +20,7 @@ from jax.sharding import Sharding
 from orbax.checkpoint import v1 as ocp
 
 from ncl_jax import workdir
-from ncl_jax.errors import UserError
+from ncl_jax.errors import UserError, first_line
 
 Tree = TypeVar("Tree")
 _LOST = r"^[A-Z_]+: (Gloo|NCCL)|DEADLINE_EXCEEDED|[Tt]imeout waiting at barrier|[Bb]arrier timed out"
@@ -244,8 +244,7 @@ def _reason(error: BaseException) -> str:
     for seen in _behind(error):
         if isinstance(seen, OSError) and seen.strerror:
             return seen.strerror
-    text = str(error).strip()
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO):
-        if os.strerror(number) in text:  # tensorstore tells its own operations before it
+        if os.strerror(number) in str(error):  # tensorstore tells its own operations before it
             return os.strerror(number)
-    return (text.splitlines() or [type(error).__name__])[0][:200]
+    return first_line(error)

@@ -18,3 +18,8 @@ class Misspelt(UserError):
 
 class Missing(UserError):
     """What would first have to be made: it is there neither whole nor in part."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, at most 200 characters; its kind where there is none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

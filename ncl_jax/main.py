@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 
 import ncl_jax
-from ncl_jax.errors import UserError
+from ncl_jax.errors import UserError, first_line
 
 _ABOUT = "Contrastive pretraining that does not lean on texture."
 _OVERRIDES = "any key of the config can be set: --config.optim.learning_rate=0.1 --config.negatives.patch.alpha=3"
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not _among_others():
             raise
         if type(error).__name__ == "JaxRuntimeError":  # of a collective whose other end is gone
-            lost = f"lost another process of this run ({str(error).splitlines()[0][:200]})"
+            lost = f"lost another process of this run ({first_line(error)})"
             lost += "; start all again: they go on from the last checkpoint"
             print(f"ncl-jax {arguments.command}: {lost}", file=sys.stderr)
         else:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from ncl_jax.errors import UserError
+from ncl_jax.errors import UserError, first_line
 
 DATA_AXIS = "data"
 SMALL = 32  # numbers on a device: splitting an array further saves nothing
@@ -80,7 +80,7 @@ def _join(*address: Any, **timeouts: int) -> None:
         RuntimeError,
         ValueError,
     ) as error:  # nobody answers, a port in use, half an environment
-        raise UserError(f"cannot join the other processes: {str(error).splitlines()[0][:200]}") from error
+        raise UserError(f"cannot join the other processes: {first_line(error)}") from error
 
     if _alone_on_host():
         for variable in ("JAX_CUDA_VISIBLE_DEVICES", "JAX_ROCM_VISIBLE_DEVICES"):

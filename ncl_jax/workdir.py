@@ -14,7 +14,7 @@ from typing import IO, Any
 import jax
 
 from ncl_jax import config as config_lib
-from ncl_jax import config_file
+from ncl_jax import config_file, locks
 from ncl_jax.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -121,16 +121,11 @@ def write_text(path: Path, text: str) -> None:
 
 def hold(folder: Path, name: str) -> IO[str]:
     """A file of the folder that nobody else can hold, however this process ends, until it is closed. Raises Busy."""
-    file = (folder / name).open("a+")
-    try:
-        import fcntl
-    except ImportError:  # Windows has no flock; two runs are then the user's own care
-        return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise Busy(f"--workdir={folder}: another run is at work there; stop it or choose another workdir") from None
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context((folder / name).open("a+"))
+        if not locks.hold(file):
+            raise Busy(f"--workdir={folder}: another run is at work there; stop it or choose another workdir")
+        stack.pop_all()
     return file
 
 

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1] / "ncl_jax"
 # The floor of every module, by the longest matching prefix (DESIGN, section 2).
 FLOORS = {
     "errors": 0,
+    "locks": 0,
     "schema": 0,
     "config": 0,
     "config_file": 0,

@@ -19,7 +19,7 @@ import ncl_jax
 from ncl_jax import schema, workdir
 from ncl_jax.benchmark import machine
 from ncl_jax.benchmark.result import Options, Result, document, markdown
-from ncl_jax.errors import UserError
+from ncl_jax.errors import UserError, first_line
 
 __all__ = ["PEERS", "REGISTRY", "run"]
 
@@ -58,7 +58,7 @@ def run(name: str, options: Options, output: str | None = None) -> dict[str, Res
         except (UserError, jax.errors.JaxRuntimeError) as error:
             if name != "all":
                 raise
-            print(f"\nleft out {each}: {str(error).splitlines()[0]}")
+            print(f"\nleft out {each}: {first_line(error)}")
             continue
         results[each] = result
         print(f"\n{markdown(each, REGISTRY[each][1], result)}", flush=True)

@@ -18,7 +18,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from ncl_jax.errors import UserError
+from ncl_jax.errors import UserError, first_line
 
 TORCH_SUFFIXES = (".pth", ".pt", ".pth.tar", ".bin", ".ckpt")
 _TORCH_BEFORE_ZIP = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")  # how torch.save began until version 1.6
@@ -117,7 +117,7 @@ def _read_zip(path: Path) -> dict[str, Any]:
                 raise UserError(f"{path}: no checkpoint; a zip archive that neither torch nor numpy wrote")
             tensors: dict[str, Any] = {m.filename[:-4]: _npy(path, archive, m) for m in members}
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{path}: damaged, or no checkpoint: {_first_line(error)}") from error
+        raise UserError(f"{path}: damaged, or no checkpoint: {first_line(error)}") from error
     note = tensors.pop("ncl_jax", None)
     return tensors | _note(str(note) if note is not None else None)
 
@@ -132,7 +132,7 @@ def _npy(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.nd
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = reader(stream)
     except Exception as error:  # numpy parses the header as Python's literals, with all of its parser's errors
-        raise UserError(f"{path}: {name}: damaged: {_first_line(error)}") from error
+        raise UserError(f"{path}: {name}: damaged: {first_line(error)}") from error
     if dtype.hasobject:
         raise UserError(f"{path}: {name}: holds Python objects, which can run code when read; refused")
     if dtype.kind not in "fiubU":  # the text is a note
@@ -159,7 +159,7 @@ def _read_torch(path: Path) -> dict[str, Any]:
             "Where you trust the file, save its state_dict alone"
         ) from error
     except Exception as error:  # torch raises whatever its parts raise on broken files
-        raise UserError(f"{path}: damaged, or no checkpoint: {_first_line(error)}") from error
+        raise UserError(f"{path}: damaged, or no checkpoint: {first_line(error)}") from error
     if not isinstance(loaded, Mapping):
         raise UserError(f"{path}: holds a {type(loaded).__name__}; expected a dict of tensors")
     return {str(k): _plain(path, str(k), v) for k, v in loaded.items()}
@@ -222,7 +222,7 @@ def _whole(path: Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or _first_line(error)
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise UserError(f"{path}: cannot be written: {reason}") from error
     finally:
         partial.unlink(missing_ok=True)
@@ -272,7 +272,3 @@ def _note(text: str | None) -> dict[str, Any]:
     except (ValueError, RecursionError):
         note = None
     return {"ncl_jax": note} if isinstance(note, dict) else {}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from ncl_jax.data import array_records, folders, splits
-from ncl_jax.data.prepared import command, first_line, has_tensorflow, import_tfds, prepare
-from ncl_jax.errors import Missing, UserError
+from ncl_jax.data.prepared import command, has_tensorflow, import_tfds, prepare
+from ncl_jax.errors import Missing, UserError, first_line
 
 # Built on first use from nothing but code or data that is prepared already: name -> module of its TFDS builder.
 BUILDERS: dict[str, tuple[str, str]] = {

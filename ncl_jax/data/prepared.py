@@ -8,11 +8,12 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ncl_jax.errors import UserError
+from ncl_jax import locks
+from ncl_jax.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,8 @@ def prepare(make: Callable[[], Any]) -> Any:
     target = Path(os.fspath(builder.data_path))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(target.parent / f".{target.name}.lock"):
+        with (target.parent / f".{target.name}.lock").open("w") as file:
+            locks.hold(file, wait=True)
             builder = make()
             if not builder.is_prepared():
                 for litter in target.parent.glob(f"incomplete.*_{target.name}"):
@@ -40,19 +42,6 @@ def prepare(make: Callable[[], Any]) -> Any:
     except OSError as error:
         raise UserError(f"dataset {builder.name}: cannot be built in {target.parent}: {first_line(error)}") from error
     return builder
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Exclusive among processes; where the system has no file locks (Windows) nothing is held."""
-    with path.open("w") as file:
-        try:
-            import fcntl
-        except ImportError:
-            yield
-            return
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _build(builder: Any, target: Path) -> None:
@@ -72,11 +61,6 @@ def command(name: str, **options: str) -> str:
     mlcroissant are installed, which no dataset here needs."""
     arguments = ", ".join([repr(name), *(f"{key}={value!r}" for key, value in options.items())])
     return f'python -c "import tensorflow_datasets as tfds; tfds.builder({arguments}).download_and_prepare()"'
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an exception's message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def has_tensorflow() -> bool:

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from ncl_jax.data.datasets import Chunk, Dataset
 from ncl_jax.data.prepared import import_tfds
-from ncl_jax.errors import Unreadable
+from ncl_jax.errors import Unreadable, first_line
 
 # AutoGraph has nothing to rewrite here, and where it fails it prints the whole environment.
 plain = tf.autograph.experimental.do_not_convert
@@ -59,7 +59,7 @@ def damaged(dataset: Dataset, error: Exception | None = None) -> Unreadable:
             count = -1
         if count < chunk.skip + chunk.take:
             return Unreadable(f"dataset {dataset.name}: {chunk.path} is damaged; prepare the dataset again")
-    return Unreadable(f"dataset {dataset.name}: cannot be read: {str(error).splitlines()[0] if error else 'too short'}")
+    return Unreadable(f"dataset {dataset.name}: cannot be read: {first_line(error) if error else 'too short'}")
 
 
 def in_order(dataset: Dataset, low: int, high: int, *, paths: bool = False) -> tf.data.Dataset:

@@ -21,7 +21,7 @@ from ncl_jax import config as config_lib
 from ncl_jax import train, workdir
 from ncl_jax.benchmark import machine
 from ncl_jax.config import Config
-from ncl_jax.errors import UserError
+from ncl_jax.errors import UserError, first_line
 from ncl_jax.evaluation import protocol
 from ncl_jax.study.plan import Plan
 
@@ -155,10 +155,7 @@ def _run(config: Config, folder: Path, *, keep_checkpoints: bool) -> bool:
     write("running")
     try:
         results = train.pretrain(config, str(folder))
-    except _Stop:
-        write("stopped")
-        raise
-    except KeyboardInterrupt:
+    except (_Stop, KeyboardInterrupt):
         write("stopped")
         raise
     except UserError as error:
@@ -167,9 +164,9 @@ def _run(config: Config, folder: Path, *, keep_checkpoints: bool) -> bool:
         return True
     except Exception as error:  # out of memory, a full disk: the other runs may still be well
         (folder / "error.txt").write_text(traceback.format_exc())
-        reason = (str(error).strip().splitlines() or [""])[0][:300]
-        write("failed", error=f"{type(error).__name__}: {reason} (whole in {folder / 'error.txt'})")
-        _log.warning("failed: %s: %s", type(error).__name__, reason)
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        write("failed", error=f"{reason} (whole in {folder / 'error.txt'})")
+        _log.warning("failed: %s", reason)
         return True
     finally:
         jax.clear_caches()  # the next run's programs are others; all together take gigabytes

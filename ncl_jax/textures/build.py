@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from ncl_jax import metrics, parallel, workdir
 from ncl_jax.data import datasets, prepared
-from ncl_jax.errors import UserError
+from ncl_jax.errors import UserError, first_line
 from ncl_jax.textures import QUALITIES, build_examples, build_sample
 from ncl_jax.textures.build_examples import Recipe
 
@@ -152,7 +152,7 @@ def build(recipe: Recipe, splits: Sequence[str], *, process: tuple[int, int] = (
             parts = {split: shards.get(split) or shards_of(recipe, split, folder) for split in known}
             _describe(recipe, {split: part for split, part in parts.items() if all(s.done for s in part)}, folder)
     except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"{folder}: cannot be written: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{folder}: cannot be written: {first_line(error)}") from error
     return folder, complete
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from ncl_jax.errors import UserError
+from ncl_jax.errors import UserError, first_line
 from ncl_jax.textures import build_examples, quality
 from ncl_jax.textures.build_examples import Recipe
 
@@ -36,5 +36,5 @@ def sample(recipe: Recipe, split: str, folder: str) -> dict[str, str | float] | 
         with tf.io.gfile.GFile(path, "wb") as file:
             Image.fromarray(sheet).save(file, "PNG")
     except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"{path}: cannot be written: {str(error).splitlines()[0]}; the dataset is complete") from error
+        raise UserError(f"{path}: cannot be written: {first_line(error)}; the dataset is complete") from error
     return measured[0]
