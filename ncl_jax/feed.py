@@ -4,7 +4,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 from jax import Array
@@ -18,7 +18,7 @@ from ncl_jax.data import cached_steps, device_cache, fill_cache, prefetch, strea
 from ncl_jax.data.datasets import Dataset
 from ncl_jax.errors import UserError
 from ncl_jax.methods import moco
-from ncl_jax.state import TrainState
+from ncl_jax.state import TrainState, shardings
 
 Position = Mapping[str, int]
 
@@ -57,10 +57,10 @@ def open_feed(
     step: step_lib.Step,
     state: TrainState,
     position: Position | None = None,
-    where: Any = None,
 ) -> Iterator[Feed]:
     """The feed that `config.data.cache` names, for states of the shapes of `state`, which may be abstract. `step` is
-    not compiled yet; `where`: see `step.compile_step`."""
+    not compiled yet."""
+    where = shardings(config, state, mesh)
     if config.data.cache == "device":
         sampler, side = _sampler(config, dataset), _cache_side(config, dataset)
         shapes = device_cache.abstract(sampler.count, side, mesh)

@@ -89,10 +89,9 @@ def make_step(config: Config, method: Method, optimizer: optax.GradientTransform
     return step
 
 
-def compile_step(step: Step, mesh: Mesh, where: Any = None) -> Step:
-    """The jitted step: state donated, batch split over the devices. `where`: `state.shardings`, else replicated."""
+def compile_step(step: Step, mesh: Mesh, where: Any) -> Step:
+    """The jitted step: state donated, batch split over the devices. `where`: of `state.shardings`."""
     whole, split = parallel.replicated(mesh), parallel.batch_sharding(mesh)
-    where = where or whole
     return jax.jit(
         parallel.on_mesh(step, mesh), in_shardings=(where, split), out_shardings=(where, whole), donate_argnums=0
     )

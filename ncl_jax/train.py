@@ -96,7 +96,7 @@ def _train(
 
         # What feeds it: batches that are on the devices before the step asks for them.
         train_step = step.make_step(config, method, optimizer, steps_per_epoch=steps_per_epoch)
-        opened = feed.open_feed(config, data, mesh, train_step, target, notes.get("position"), where)
+        opened = feed.open_feed(config, data, mesh, train_step, target, notes.get("position"))
         steps = stack.enter_context(opened)
         if config.data.cache == "device":  # nothing else is read any more
             stack.enter_context(protocol.Subject(encoder, {}).reading_ahead())

@@ -72,13 +72,13 @@ class Loop:
         self, state: State, cache: Cache, epoch: int, first: int, count: int
     ) -> tuple[State, dict[str, Array]]:
         """The steps `first` to `first + count` of an epoch; `state` is donated."""
-        where = np.int32(epoch)
-        order = self._order(where)
+        now = np.int32(epoch)
+        order = self._order(now)
         if self._looped:
-            return self._steps(state, cache, order, where, np.int32(first), np.int32(count))
-        state, sums = self._steps(state, cache, order, where, np.int32(first))
+            return self._steps(state, cache, order, now, np.int32(first), np.int32(count))
+        state, sums = self._steps(state, cache, order, now, np.int32(first))
         for number in range(first + 1, first + count):
-            state, metrics = self._steps(state, cache, order, where, np.int32(number))
+            state, metrics = self._steps(state, cache, order, now, np.int32(number))
             sums = jax.tree.map(jnp.add, sums, metrics)
         return state, sums
 

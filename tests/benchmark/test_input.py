@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from torchvision_reference import import_torchvision
 
-from ncl_jax import config, methods, negatives, parallel  # noqa: F401
+from ncl_jax import config, methods, negatives, parallel, state  # noqa: F401
 from ncl_jax.benchmark import input as input_benchmark
 from ncl_jax.benchmark.result import Options
 from ncl_jax.benchmark.timing import Timing
@@ -44,26 +44,34 @@ def settings(folder):
 
 @pytest.fixture(autouse=True)
 def one_device(monkeypatch):
-    mesh = parallel.data_mesh(jax.devices()[:1])
-    monkeypatch.setattr(parallel, "data_mesh", lambda: mesh)
+    over = parallel.data_mesh
+    monkeypatch.setattr(parallel, "data_mesh", lambda devices=None: over(devices or jax.devices()[:1]))
 
 
+@pytest.mark.parametrize("devices", [1, 8])
 @pytest.mark.parametrize("cache", ["none", "device"])
-def test_records_to_device_and_the_wait_of_a_step(settings, monkeypatch, cache):
-    """With a step that only counts, instead of a network."""
-    counted = []
+def test_records_to_device_and_the_wait_of_a_step(settings, monkeypatch, cache, devices):
+    """With a step that only counts, instead of a network; its state is split where there are several devices."""
+    counted, mesh = [], parallel.data_mesh(jax.devices()[:devices])
+    monkeypatch.setattr(parallel, "data_mesh", lambda: mesh)
 
     def uncompiled(config, mesh, *, num_classes):
         counted.append(num_classes)
 
-        def step(state, batch):
+        def step(current, batch):
             assert batch["query"].shape == (8, 32, 32, 3)
-            return state + 1, {"loss": jnp.mean(batch["query"].astype(jnp.float32))}
+            loss = jnp.mean(batch["query"].astype(jnp.float32))
+            return dataclasses.replace(current, step=current.step + 1), {"loss": loss}
 
-        return step, jax.device_put(jnp.zeros(()), parallel.replicated(mesh))
+        fresh = state.TrainState(jnp.zeros((), jnp.int32), jax.random.key(0), jnp.ones((64, 256)), {}, (), None)
+        return step, jax.device_put(fresh, state.shardings(config, fresh, mesh))
 
     monkeypatch.setattr(input_benchmark.program, "uncompiled", uncompiled)
-    settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, cache=cache))
+    settings = dataclasses.replace(
+        settings,
+        data=dataclasses.replace(settings.data, cache=cache),
+        optim=dataclasses.replace(settings.optim, shard_state=True),
+    )
     result = input_benchmark.run(Options(settings, seconds=0.01))
     (ours,), (waits,) = result.tables.values()
     assert ours["input"] == "ours"
