@@ -34,7 +34,7 @@ def finished(overrides, tmp_path_factory):
 
 def state_of(config, folder):
     mesh = parallel.data_mesh()
-    current = protocol.restore(config, Path(folder), mesh)
+    current, _ = protocol.restore(config, Path(folder), mesh)
     current = {"params": current.params, "extra": current.extra, "optimizer": current.optimizer, "probe": current.probe}
     return {jax.tree_util.keystr(k): np.asarray(v) for k, v in jax.tree_util.tree_leaves_with_path(current)}
 
@@ -121,7 +121,7 @@ def test_data_on_the_devices_train_the_same_way_and_go_on_where_they_stopped(fin
                 current, _, taken = steps.take(current, stretch)
                 assert taken == stretch
             position = steps.position
-    whole = protocol.restore(settings, tmp_path / "whole", mesh)
+    whole, _ = protocol.restore(settings, tmp_path / "whole", mesh)
     for one, other in zip(jax.tree.leaves(current.params), jax.tree.leaves(whole.params), strict=True):
         np.testing.assert_array_equal(one, other)
 

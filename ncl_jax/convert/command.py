@@ -77,9 +77,7 @@ def load_run(folder: str | os.PathLike) -> Network:
     """
     folder = Path(folder).expanduser().resolve()
     config = workdir.read_config(folder)
-    current = protocol.restore(config, folder, parallel.data_mesh())
-    with Checkpoints(folder, reading=True) as checkpoints:
-        position: Mapping[str, int] = checkpoints.notes().get("position", {})
+    current, notes = protocol.restore(config, folder, parallel.data_mesh())
     sgd = config.optim.name == "sgd" and config.optim.momentum > 0
     return run_state.from_run(
         current.params,
@@ -87,7 +85,7 @@ def load_run(folder: str | os.PathLike) -> Network:
         current.optimizer if sgd else None,
         stem=config.model.stem,
         ema=_ema(config, current.extra),
-        epoch=position.get("epoch"),
+        epoch=notes.get("position", {}).get("epoch"),
         test_size=(config.evaluation.resize, config.data.image_size),
         sgd=_sgd(config),
     )

@@ -1,6 +1,6 @@
 """What is measured on a run or a checkpoint: kNN, a linear probe and, with that one probe, every test set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ def evaluate_workdir(config: Config, folder: str, *, name: str = "") -> dict[str
     mesh = parallel.data_mesh()
     encoder = Encoder(config, mesh)
     check(Subject(encoder, {}, say=speaker()))
-    return evaluate_run(subject_of(encoder, restore(config, run_dir, mesh)), run_dir, name=name)
+    return evaluate_run(subject_of(encoder, restore(config, run_dir, mesh)[0]), run_dir, name=name)
 
 
 def evaluate_torch(config: Config, file: str, folder: str, *, stem: str | None = None) -> dict[str, Any]:
@@ -134,8 +134,8 @@ def evaluate_torch(config: Config, file: str, folder: str, *, stem: str | None =
     return results
 
 
-def restore(config: Config, run_dir: Path, mesh: Mesh) -> state.TrainState:
-    """The state of a workdir's newest good checkpoint."""
+def restore(config: Config, run_dir: Path, mesh: Mesh) -> tuple[state.TrainState, Mapping[str, Any]]:
+    """The state of a workdir's newest good checkpoint, and its notes."""
     with checkpoint.Checkpoints(run_dir, reading=True) as checkpoints:
         if not checkpoints.steps:
             raise UserError(f"--workdir={run_dir}: holds no checkpoint; pretrain there first")
@@ -144,7 +144,7 @@ def restore(config: Config, run_dir: Path, mesh: Mesh) -> state.TrainState:
         target = state.abstract(config, method, optimizer, num_classes=num_classes)
         restored = checkpoints.restore(target, parallel.replicated(mesh))
     assert restored is not None
-    return restored[0]
+    return restored
 
 
 def speaker() -> Callable[[str], None]:

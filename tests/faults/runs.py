@@ -57,7 +57,7 @@ def learnt(folder):
 def state_of(folder):
     """Every array of the newest checkpoint, by its path in the state."""
     config = config_lib.parse(json.loads((Path(folder) / "config.json").read_text()))
-    current = protocol.restore(config, Path(folder), parallel.data_mesh(jax.devices()[:1]))
+    current, _ = protocol.restore(config, Path(folder), parallel.data_mesh(jax.devices()[:1]))
     current = {"params": current.params, "extra": current.extra, "optimizer": current.optimizer, "probe": current.probe}
     return {jax.tree_util.keystr(k): np.asarray(v) for k, v in jax.tree_util.tree_leaves_with_path(current)}
 
