@@ -1,5 +1,6 @@
 """ImageNet's 1000 classes: order, names, which sets of ImageNet's variants hold them, and their place in WordNet."""
 
+import collections
 import csv
 import dataclasses
 import functools
@@ -51,7 +52,11 @@ def hierarchy(wnids: Sequence[str]) -> dict[str, list[int]]:
             f"class {missing[0]!r}: is no WordNet id of ImageNet's 1000 classes; the hierarchy covers those"
         )
     chosen = [known[wnid] for wnid in wnids]
+    children = collections.defaultdict(set)
+    for number, each in enumerate(chosen):
+        for parent in each.parents:
+            children[parent].add(number)
     return {
         "depth": [c.depth for c in chosen],
-        "siblings": [sum(bool({*c.parents} & {*o.parents}) for o in chosen) - 1 for c in chosen],
+        "siblings": [len(set().union(*(children[parent] for parent in c.parents))) - 1 for c in chosen],
     }
