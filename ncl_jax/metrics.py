@@ -19,6 +19,8 @@ from typing import Any, Protocol
 import jax
 from clu import metrics, parameter_overview
 
+from ncl_jax.data.prepared import import_tensorflow
+
 log = logging.getLogger(__name__)
 
 Scalars = Mapping[str, Any]
@@ -26,10 +28,11 @@ PROFILED = range(10, 15)  # steps that `profile` traces: the first ones compile
 
 
 class Means:
-    """Running means of device scalars. Adding never waits for the device; only `take` fetches."""
+    """Running means of device scalars. Only `fetch` waits for the device."""
 
     def __init__(self) -> None:
         self._collection: Any = None
+        self._first: Any = None
         self._merge: Any = None
 
     def add(self, scalars: Mapping[str, jax.Array]) -> None:
@@ -101,6 +104,7 @@ def writer(workdir: Path, step: int) -> Writer:
     partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
     os.replace(partial, path)
     try:
+        import_tensorflow()
         from clu import metric_writers
     except ImportError as error:
         log.info("no events for TensorBoard, for want of TensorFlow (%s): metrics.jsonl has all figures", error)

@@ -68,6 +68,7 @@ class Imagenet100(tfds.core.GeneratorBasedBuilder):
         if source.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
             examples = source.as_data_source(**options)
         else:
+            prepared.import_tensorflow()
             examples = source.as_dataset(**options).as_numpy_iterator()
         for example in examples:
             wnid = wnids[example["label"]]

@@ -72,7 +72,7 @@ def has_tensorflow() -> bool:
 
 
 def import_tfds() -> Any:
-    """tensorflow_datasets with TensorFlow kept quiet and off the accelerators, which belong to JAX.
+    """tensorflow_datasets with TensorFlow kept quiet. It does not import TensorFlow: `import_tensorflow` does.
 
     Raises UserError where it is not installed.
     """
@@ -87,6 +87,15 @@ def import_tfds() -> Any:
 
     logging.getLogger("absl").addFilter(_wanted)
     return tfds
+
+
+def import_tensorflow() -> Any:
+    """TensorFlow kept quiet and off the accelerators, whose memory belongs to JAX."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], "GPU")
+    return tf
 
 
 def _wanted(record: logging.LogRecord) -> bool:
