@@ -103,7 +103,7 @@ def _number(variable: str, default: Any) -> Any:
 
 
 def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """One axis over all devices. Auto axes: gathers and updates of sharded arrays stay allowed (DESIGN, 4)."""
+    """One axis over all devices. Auto axes: under explicit ones gathers and updates of sharded arrays raise."""
     devices = jax.devices() if devices is None else devices
     return Mesh(np.array(devices), (DATA_AXIS,), axis_types=(AxisType.Auto,))
 
@@ -169,12 +169,12 @@ def shared_axis(devices: int, shape: tuple[int, ...]) -> int | None:
     return max(fitting, key=lambda axis: shape[axis])
 
 
-def check_batch(batch: int, mesh: Mesh, parts: int = 1) -> None:
+def check_batch(batch: int, mesh: Mesh, parts: int) -> None:
     """Every device holds the same number of images of each of the `parts` that a batch is computed in."""
-    if batch % parts == 0 and batch // parts % mesh.size and batch % mesh.size == 0:
+    if batch % mesh.size:
+        raise UserError(f"config.batch = {batch}: does not divide over {mesh.size} devices; use a multiple of it")
+    if batch // parts % mesh.size:
         raise UserError(
             f"config.optim.accumulate = {parts}: parts of {batch // parts} images do not divide over "
             f"{mesh.size} devices"
         )
-    if batch % mesh.size:
-        raise UserError(f"config.batch = {batch}: does not divide over {mesh.size} devices; use a multiple of it")
