@@ -44,7 +44,7 @@ def _value(kind: Any, value: Any, limits: Mapping[str, Any], path: str) -> Any:
     if typing.get_origin(kind) is tuple:
         if value and isinstance(value, str) and typing.get_args(kind)[0] is str:
             value = (value,)
-        if not isinstance(value, (tuple, list)) or isinstance(value, str):
+        if not isinstance(value, (tuple, list)):
             raise wrong
         inner = typing.get_args(kind)
         if inner[-1] is not Ellipsis and len(inner) != len(value):

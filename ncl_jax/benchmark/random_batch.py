@@ -12,9 +12,9 @@ from ncl_jax.errors import UserError
 CLASSES = 100  # labels are below
 
 
-def wire(config: Config, seed: int = 0) -> dict[str, np.ndarray]:
+def wire(config: Config) -> dict[str, np.ndarray]:
     """A global batch with every field that `config` needs: uint8 images, boxes, labels, key order."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     batch, side = config.batch, config.data.image_size
 
     def images(*shape: int) -> np.ndarray:
@@ -40,10 +40,10 @@ def wire(config: Config, seed: int = 0) -> dict[str, np.ndarray]:
     return fields
 
 
-def views(config: Config, seed: int = 0) -> dict[str, jax.Array]:
+def views(config: Config) -> dict[str, jax.Array]:
     """What a negative is given: a wire batch with its query augmented."""
-    fields = {name: jnp.asarray(value) for name, value in wire(config, seed).items()}
-    keys = jax.random.split(jax.random.key(seed), config.batch)
+    fields = {name: jnp.asarray(value) for name, value in wire(config).items()}
+    keys = jax.random.split(jax.random.key(0), config.batch)
     augment = jax.jit(views_lib.augment, static_argnums=2)
     query = augment(keys, fields["query"], views_lib.recipe(config.augment, view="query"))
     return {**fields, "query": query, "query_keys": keys}

@@ -33,10 +33,10 @@ class Result:
     samples: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
 
 
-def spread(timing: Timing, digits: int = 3) -> str:
+def spread(timing: Timing) -> str:
     """The quartiles as text: `1.02-1.1`."""
     low, high = timing.quartiles
-    return f"{low:.{digits}g}-{high:.{digits}g}"
+    return f"{low:.3g}-{high:.3g}"
 
 
 def document(command: str, machine: Mapping[str, Any], options: Options, results: Mapping[str, Result]) -> dict:

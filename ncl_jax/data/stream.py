@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from ncl_jax.augment.views import recipe
@@ -54,12 +55,8 @@ class TrainStream(CropStream):
         fields: Sequence[str] = (),
         position: Mapping[str, int] | None = None,
         process: tuple[int, int] | None = None,
-        key_blocks: int | None = None,
-        threads: int | None = None,
     ):
         process = process or jax_process()
-        if key_blocks is None:  # a key stays in its query's part of a batch that is computed in parts
-            key_blocks = math.lcm(process[1], config.optim.accumulate)
         super().__init__(
             dataset,
             batch=config.batch,
@@ -69,18 +66,16 @@ class TrainStream(CropStream):
             position=position,
             crop_scale=recipe(config.augment).crop_scale,
             shuffle_keys=config.model.bn_groups > 1,
-            key_blocks=key_blocks,
+            # A key stays in its query's part of a batch that is computed in parts.
+            key_blocks=math.lcm(process[1], config.optim.accumulate),
             fields=fields,
             shuffle_buffer=config.data.shuffle_buffer,
             max_bad_share=config.data.max_bad_share,
-            threads=threads,
         )
 
 
 def jax_process() -> tuple[int, int]:
     """Index and number of the JAX processes."""
-    import jax
-
     return jax.process_index(), jax.process_count()
 
 
@@ -91,7 +86,6 @@ def eval_batches(
     size: int,
     resize: int,
     process: tuple[int, int] | None = None,
-    threads: int | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Every example once, in order: this process's part of each global batch, b = batch / process count.
 
@@ -106,11 +100,11 @@ def eval_batches(
         raise UserError(f"batch of {batch}: cannot be shared evenly by {processes} processes")
     if resize < size:
         raise UserError(f"resize = {resize}: is below the crop of {size} pixels")
-    return _eval_batches(dataset, batch // processes, size, resize, index, processes, threads)
+    return _eval_batches(dataset, batch // processes, size, resize, index, processes)
 
 
 def _eval_batches(
-    dataset: Dataset, local: int, size: int, resize: int, index: int, processes: int, threads: int | None
+    dataset: Dataset, local: int, size: int, resize: int, index: int, processes: int
 ) -> Iterator[dict[str, np.ndarray]]:
     count = dataset.num_examples
     low, high = count * index // processes, count * (index + 1) // processes
@@ -122,7 +116,7 @@ def _eval_batches(
         return {"image": image} | {key: row[key] for key in integers}
 
     specs: workers.Specs = {"image": ((size, size, 3), np.uint8)} | dict.fromkeys(integers, ((), np.int32))
-    read = workers.fill(rows.in_order(dataset, low, high, local), picture, specs, size=local, threads=threads)
+    read = workers.fill(rows.in_order(dataset, low, high, local), picture, specs, size=local)
     for start in range(0, -(-count // processes), local):
         expected = np.arange(low + start, min(high, low + start + local))
         if len(expected):

@@ -8,6 +8,8 @@ from ncl_jax.evaluation.corruption_filters import correlate, gaussian, stage
 
 WATER = (175, 238, 238)  # pale turquoise, RGB
 MUD = (63, 42, 20)
+LOW, HIGH = 50.0, 150.0  # thresholds of Canny's edges
+REACH = 20  # pixels: farther from a rim is as bright
 
 
 def spatter(key: Key[Array, ""], image: Float[Array, "3 h w"], constants: tuple[float, ...]) -> Float[Array, "3 h w"]:
@@ -31,7 +33,7 @@ def water(liquid: Float[Array, "h w"]) -> Float[Array, "h w"]:
 
     The distance from the rims, its histogram made flat, embossed, smoothed, times the thickness.
     """
-    distance = jnp.minimum(rim_distance(edges(liquid)), 20.0)
+    distance = jnp.minimum(rim_distance(edges(liquid)), float(REACH))
     level = equalize(jnp.floor(_box(distance) + 1e-4))
     emboss = jnp.asarray([[-2.0, -1.0, 0.0], [-1.0, 1.0, 1.0], [0.0, 1.0, 2.0]])
     padded = jnp.pad(level, 1, mode="reflect")
@@ -48,7 +50,7 @@ def _box(image: Float[Array, "h w"]) -> Float[Array, "h w"]:
     return correlate(correlate(image, third, 0, "reflect"), third, 1, "reflect")
 
 
-def edges(image: Float[Array, "h w"], low: float = 50.0, high: float = 150.0) -> Bool[Array, "h w"]:
+def edges(image: Float[Array, "h w"]) -> Bool[Array, "h w"]:
     """Canny's edges as OpenCV finds them: Sobel, sum of magnitudes, thinned, weak ones kept beside strong ones."""
     smooth, difference = [1.0, 2.0, 1.0], [-1.0, 0.0, 1.0]
     dx = correlate(correlate(image, smooth, 0, "edge"), difference, 1, "edge")
@@ -72,7 +74,7 @@ def edges(image: Float[Array, "h w"], low: float = 50.0, high: float = 150.0) ->
             jnp.where(falling, (size > at(-1, 1)) & (size > at(1, -1)), (size > at(-1, -1)) & (size > at(1, 1))),
         ),
     )
-    weak = top & (size > low)
+    weak = top & (size > LOW)
 
     def grow(strong: Bool[Array, "h w"]) -> Bool[Array, "h w"]:
         ring = jnp.pad(strong, 1)
@@ -83,11 +85,11 @@ def edges(image: Float[Array, "h w"], low: float = 50.0, high: float = 150.0) ->
         grown = grow(state[0])
         return grown, jnp.any(grown != state[0])
 
-    return jax.lax.while_loop(lambda state: state[1], spread, (weak & (size > high), jnp.asarray(True)))[0]
+    return jax.lax.while_loop(lambda state: state[1], spread, (weak & (size > HIGH), jnp.asarray(True)))[0]
 
 
-def rim_distance(rim: Bool[Array, "h w"], reach: int = 20) -> Float[Array, "h w"]:
-    """Distance to the nearest rim pixel in OpenCV's 5x5 metric, right up to `reach`, at least `reach` beyond it.
+def rim_distance(rim: Bool[Array, "h w"]) -> Float[Array, "h w"]:
+    """Distance to the nearest rim pixel in OpenCV's 5x5 metric, right up to REACH, at least that beyond it.
 
     A path of steps to neighbours (1), diagonal neighbours (1.4) and knight's moves (2.1969).
     """
@@ -99,7 +101,7 @@ def rim_distance(rim: Bool[Array, "h w"], reach: int = 20) -> Float[Array, "h w"
         for sign_a in ((-1, 1) if y else (1,))
         for sign_b in ((-1, 1) if x else (1,))
     ]
-    far = jnp.float32(2 * reach + 2)
+    far = jnp.float32(2 * REACH + 2)
     height, width = rim.shape
 
     def relax(_: Array, distance: Float[Array, "h w"]) -> Float[Array, "h w"]:
@@ -108,7 +110,7 @@ def rim_distance(rim: Bool[Array, "h w"], reach: int = 20) -> Float[Array, "h w"
             distance = jnp.minimum(distance, padded[2 + y : 2 + y + height, 2 + x : 2 + x + width] + cost)
         return distance
 
-    return jax.lax.fori_loop(0, reach, relax, jnp.where(rim, 0.0, far))
+    return jax.lax.fori_loop(0, REACH, relax, jnp.where(rim, 0.0, far))
 
 
 def equalize(level: Float[Array, "h w"]) -> Float[Array, "h w"]:

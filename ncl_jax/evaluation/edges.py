@@ -12,19 +12,15 @@ _KEPT, _STRONG = 0.80, 0.92  # quantiles of an image's gradient: edges continue 
 _STEPS = ((0, 1), (1, 1), (1, 0), (1, -1))  # (down, right): the direction of the gradient in steps of 45 degrees
 
 
-@functools.partial(jax.jit, static_argnames="sigma")
-def draw_edges(images: UInt8[Array, "b s s 3"], *, sigma: float | None = None) -> UInt8[Array, "b s s 3"]:
+@jax.jit
+def draw_edges(images: UInt8[Array, "b s s 3"]) -> UInt8[Array, "b s s 3"]:
     """Black lines, a pixel wide, on white: Canny's edges of the luma of each image.
 
     The thresholds are quantiles of the image's own gradient, so that pale images get lines too; an image without any
-    gradient stays white.
-
-    Args:
-        images: uint8 RGB.
-        sigma: of the blur before, in pixels; by default 1 at up to 64 a side, in proportion beyond, at most 2.
+    gradient stays white. The blur before is of a standard deviation of 1 px at up to 64 a side, in proportion beyond,
+    at most 2.
     """
-    if sigma is None:
-        sigma = float(np.clip(images.shape[1] / 64, 1.0, 2.0))
+    sigma = float(np.clip(images.shape[1] / 64, 1.0, 2.0))
     lines = jax.vmap(functools.partial(_canny, sigma=sigma))(jnp.asarray(images).astype(jnp.float32) @ LUMA / 255)
     drawn = jnp.where(lines, 0, 255).astype(jnp.uint8)
     return jnp.broadcast_to(drawn[..., None], images.shape)
@@ -41,7 +37,10 @@ def _canny(luma: Float[Array, "h w"], *, sigma: float) -> Bool[Array, "h w"]:
 
     # Thin: a pixel stays where neither neighbour along its gradient is larger.
     padded = jnp.pad(size, 1)
-    shifted = lambda y, x: jax.lax.dynamic_slice(padded, (1 + y, 1 + x), size.shape)  # noqa: E731
+
+    def shifted(y: int, x: int) -> Float[Array, "h w"]:
+        return jax.lax.dynamic_slice(padded, (1 + y, 1 + x), size.shape)
+
     sector = jnp.round(jnp.arctan2(down, right) / (np.pi / 4)).astype(jnp.int32) % 4
     ahead = jnp.stack([shifted(y, x) for y, x in _STEPS])
     behind = jnp.stack([shifted(-y, -x) for y, x in _STEPS])

@@ -27,11 +27,10 @@ def extract(
     batches: Iterable[Mapping[str, np.ndarray]],
     *,
     sharding: NamedSharding | None = None,
-    image: str = "image",
 ) -> dict[str, np.ndarray]:
     """Run `encode` over all `batches`: `{"features": float32 [n d], "label": int32 [n], ...}` on the host.
 
-    A batch is a dict of host arrays of one leading length: uint8 images `[b s s 3]` under `image`, `mask` [b] (False
+    A batch is a dict of host arrays of one leading length: uint8 images `image` `[b s s 3]`, `mask` [b] (False
     where padded; may be missing when nothing is padded) and any integer fields [b], which come back as int32.
     Nothing is dropped: a batch that does not divide over the devices of `sharding` is padded here. With several
     processes each gives its own part, all must give equally many batches, and every process gets all rows. Rows come in
@@ -41,9 +40,9 @@ def extract(
     rows: list[dict[str, np.ndarray]] = []
     pending: deque[tuple[Any, dict[str, np.ndarray]]] = deque()
     for batch in batches:
-        images = np.asarray(batch[image])
+        images = np.asarray(batch["image"])
         mask = np.asarray(batch.get("mask", np.ones(len(images), bool)), bool)
-        fields = {k: np.asarray(v) for k, v in batch.items() if k not in (image, "mask") and _is_integer_field(v)}
+        fields = {k: np.asarray(v) for k, v in batch.items() if k not in ("image", "mask") and _is_integer_field(v)}
         images, mask, fields = _fill(sharding, images, mask, fields)
         pending.append((encode(_place(images, sharding)), {"mask": mask, **fields}))
         # One batch stays in flight: the device works on it while the host fetches this one and decodes the next.

@@ -63,9 +63,9 @@ def corruption_severities(results: Mapping[str, Mapping[str, Any]], path: str | 
     return _save(figure, axes, path)
 
 
-def class_changes(changes: Sequence[tuple[str, float, float, float]], path: str | Path, *, most: int = 12) -> Path:
-    """The classes that gain and lose most (`class_accuracy.changes`), in percentage points."""
-    shown = list(changes) if len(changes) <= 2 * most else [*changes[:most], *changes[-most:]]
+def class_changes(changes: Sequence[tuple[str, float, float, float]], path: str | Path) -> Path:
+    """The 12 classes that gain and the 12 that lose most (`class_accuracy.changes`), in percentage points."""
+    shown = list(changes) if len(changes) <= 24 else [*changes[:12], *changes[-12:]]
     figure, (axes,) = _figure(1, 1, (7, 0.26 * len(shown) + 1.2))
     values = [100 * row[3] for row in shown]
     colours = ["#2a9d8f" if value >= 0 else "#e76f51" for value in values]

@@ -97,12 +97,11 @@ class Subject:
         *,
         current: state.TrainState | None = None,
         folder: Path | None = None,
-        name: str = "",
         foreign: bool = False,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.encoder, self.variables, self.current, self.folder, self.say = encoder, variables, current, folder, say
-        self.foreign, self.name, self.measured = foreign, name, ""
+        self.foreign, self.name, self.measured = foreign, "", ""
         self.config, self.model, self.mesh = encoder.config, encoder.model, encoder.mesh
 
     def figure(self, stem: str) -> Path | None:

@@ -7,27 +7,26 @@ from jaxtyping import Array, Float
 
 from ncl_jax.errors import UserError
 
+MOMENTUM, EPSILON = 0.1, 1e-5
+
 
 class BatchNorm(nn.Module):
     """Batch norm whose statistics are those of `groups` contiguous parts of the batch, each normalised by its own.
 
     With `groups` = 8 a batch is normalised exactly as on 8 devices without synchronisation, whatever the number of
     devices is, and without communication where no group crosses devices. Numbers as PyTorch's: float32 statistics,
-    unbiased running variance (mean over the groups), `momentum` is the share of the new value.
+    unbiased running variance (mean over the groups), of which a new value has a share of MOMENTUM.
     """
 
     groups: int = 1
-    momentum: float = 0.1
-    epsilon: float = 1e-5
     dtype: jnp.dtype = jnp.float32
-    scale_init: nn.initializers.Initializer = nn.initializers.ones
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *s c"], *, train: bool) -> Float[Array, "b *s c"]:
         channels = x.shape[-1]
         mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
-        scale = self.param("scale", self.scale_init, (channels,), jnp.float32)
+        scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
         groups = self.groups if train else 1
         if x.shape[0] % groups:
@@ -41,12 +40,12 @@ class BatchNorm(nn.Module):
             batch_var = jnp.maximum(square - jnp.square(batch_mean), 0.0)
             if not self.is_initializing():
                 unbiased = jnp.mean(batch_var, 0) * (count / max(count - 1, 1))
-                mean.value += self.momentum * (jax.lax.stop_gradient(jnp.mean(batch_mean, 0)) - mean.value)
-                var.value += self.momentum * (jax.lax.stop_gradient(unbiased) - var.value)
+                mean.value += MOMENTUM * (jax.lax.stop_gradient(jnp.mean(batch_mean, 0)) - mean.value)
+                var.value += MOMENTUM * (jax.lax.stop_gradient(unbiased) - var.value)
         else:
             batch_mean, batch_var = mean.value[None, :], var.value[None, :]
         # y = x * a + b with a and b of the group: two operations on the large array.
-        a = scale[None, :] * jax.lax.rsqrt(batch_var + self.epsilon)
+        a = scale[None, :] * jax.lax.rsqrt(batch_var + EPSILON)
         b = bias[None, :] - batch_mean * a
         if train:
             a, b = _to_images(a, len(x)), _to_images(b, len(x))
