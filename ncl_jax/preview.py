@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ncl_jax import negatives, sheets
+from ncl_jax import negatives, sheets, workdir
 from ncl_jax.augment import views as views_lib
 from ncl_jax.config import Config
 from ncl_jax.data import stream
@@ -22,13 +22,12 @@ def write(config: Config, path: Path | str, *, rows: int = 6) -> None:
     """Write a PNG with a row per image, up to `rows`: the query view, the key view, then every negative of the query.
 
     Raises:
-      UserError: no folder to write into, or no PNG's name; before anything is read.
+      UserError: no PNG's name, or a place that cannot be written; before anything is read.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise UserError(f"--output={path}: want the name of a .png file")
-    if not path.parent.is_dir():
-        raise UserError(f"--output={path}: there is no folder {path.parent}")
+    workdir.check_output(path)
     model, optim = dataclasses.replace(config.model, bn_groups=1), dataclasses.replace(config.optim, accumulate=1)
     data = stream.open_train(config)
     drawn_from = dataclasses.replace(config.data, shuffle_buffer=min(config.data.shuffle_buffer, _BUFFER))
@@ -43,4 +42,5 @@ def write(config: Config, path: Path | str, *, rows: int = 6) -> None:
     titles = ["query", "key"]
     titles += [f"{kind}, alpha {s.alpha:g}" for kind, s in config.negatives.items() for _ in range(s.num)]
     tiles = [np.asarray(views_lib.denormalize(column)) for column in columns]
-    sheets.grid(tiles, titles).save(path)
+    with workdir.writing_output(path):
+        sheets.grid(tiles, titles).save(path)

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -117,6 +118,26 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")  # of its own: two may write the same file
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
+
+
+def check_output(path: str | os.PathLike) -> None:
+    """UserError where the file that `--output` names cannot be written; it is not touched."""
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"--output={path}: is a folder; name a file")
+    if not path.parent.is_dir():
+        raise UserError(f"--output={path}: there is no folder {path.parent}")
+    with writing_output(path):
+        tempfile.TemporaryFile(dir=path.parent).close()
+
+
+@contextlib.contextmanager
+def writing_output(path: str | os.PathLike) -> Iterator[None]:
+    """UserError where what is written inside cannot be."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"--output={path}: cannot be written: {error.strerror or error}") from error
 
 
 def hold(folder: Path, name: str) -> IO[str]:

@@ -10,10 +10,16 @@ from ncl_jax.errors import UserError
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("none/x.png", "there is no folder .*none"), ("x.txt", r"want the name of a \.png file")]
+    ("name", "message"),
+    [
+        ("none/x.png", "there is no folder .*none"),
+        ("x.txt", r"want the name of a \.png file"),
+        ("folder.png", "is a folder; name a file"),
+    ],
 )
 def test_a_place_that_cannot_be_written_is_one_line(name, message, tmp_path):
     read_nothing = config.parse({"data": {"name": "folder:/nowhere"}})
+    (tmp_path / "folder.png").mkdir()
     with pytest.raises(UserError, match=message):
         preview.write(read_nothing, tmp_path / name)
 

@@ -4,13 +4,10 @@ To add one, write a module with `run(options: Options) -> Result` and list it he
 None needs TensorFlow, but for `input` of TFRecords.
 """
 
-import contextlib
 import importlib
 import json
 import shlex
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -64,7 +61,7 @@ def run(name: str, options: Options, output: str | None = None) -> dict[str, Res
         print(f"\n{markdown(each, REGISTRY[each][1], result)}", flush=True)
         if output:
             text = json.dumps(document(_command(), machine.describe(load), options, results), indent=1) + "\n"
-            with _writing(output):
+            with workdir.writing_output(output):
                 workdir.write_text(Path(output), text)
     print(f"\n{machine.sentence(machine.describe(load))}")
     if output and results:
@@ -75,14 +72,6 @@ def run(name: str, options: Options, output: str | None = None) -> dict[str, Res
 def _command() -> str:
     """As a user types it, whatever path the script has here."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-
-
-@contextlib.contextmanager
-def _writing(output: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"--output={output}: cannot be written: {error.strerror}") from error
 
 
 def _check(name: str, options: Options, output: str | None) -> None:
@@ -96,10 +85,5 @@ def _check(name: str, options: Options, output: str | None) -> None:
         known = PEERS[options.against]
         if name not in known:
             raise UserError(f"--against={options.against}: {name} is not compared with it; {', '.join(known)} are")
-    if output and Path(output).is_dir():
-        raise UserError(f"--output={output}: is a folder; name a file")
-    if output and not Path(output).parent.is_dir():
-        raise UserError(f"--output={output}: there is no folder {Path(output).parent}")
     if output:
-        with _writing(output):
-            tempfile.TemporaryFile(dir=Path(output).parent).close()
+        workdir.check_output(output)

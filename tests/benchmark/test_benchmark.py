@@ -12,7 +12,7 @@ import time
 import jax
 import pytest
 
-from ncl_jax import benchmark, config, methods, negatives  # noqa: F401
+from ncl_jax import benchmark, config, methods, negatives, workdir  # noqa: F401
 from ncl_jax.benchmark import machine, random_batch
 from ncl_jax.benchmark.result import Options, Result, markdown
 from ncl_jax.errors import UserError
@@ -125,7 +125,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_measured
     def closed(**_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(benchmark.tempfile, "TemporaryFile", closed)
+    monkeypatch.setattr(workdir.tempfile, "TemporaryFile", closed)
     monkeypatch.setattr(benchmark.importlib, "import_module", lambda name: pytest.fail(name))
     with pytest.raises(UserError, match=r"--output=.*one.json: cannot be written: Permission denied"):
         benchmark.run("knn", Options(), str(tmp_path / "one.json"))
