@@ -49,8 +49,7 @@ def initialize(
         index = _given(process_index, "OMPI_COMM_WORLD_RANK")
         if count is None or index is None:
             raise UserError("--coordinator needs --process_count and --process_index")
-        if not 0 <= index < count:
-            raise UserError(f"--process_index={index}: expected 0 to {count - 1} of --process_count={count}")
+        check_process(index, count)
         _join(coordinator, count, index, **timeouts)
     elif _several_processes():
         _join(**timeouts)
@@ -71,6 +70,14 @@ def _several_processes() -> bool:
     if "JOB_COMPLETION_INDEX" in environ and "KUBERNETES_SERVICE_HOST" in environ:
         return importlib.util.find_spec("kubernetes") is not None
     return "," in environ.get("TPU_WORKER_HOSTNAMES", "") or bool(environ.get("JAX_COORDINATOR_ADDRESS"))
+
+
+def check_process(index: int, count: int) -> None:
+    """UserError where the flags name no process."""
+    if count < 1:
+        raise UserError(f"--process_count={count}: want at least 1")
+    if not 0 <= index < count:
+        raise UserError(f"--process_index={index}: expected 0 to {count - 1} of --process_count={count}")
 
 
 def _join(*address: Any, **timeouts: int) -> None:

@@ -64,15 +64,16 @@ def run(
         process: (index, count) of those that share the build; as JAX's by default.
         beam_options: build by TFDS on Apache Beam instead.
     """
+    from ncl_jax.textures import build_tfds  # which imports this module
+
     if process is None:
         parallel.initialize(shutdown_timeout=PATIENCE)
         process = (jax.process_index(), jax.process_count())
-    if not 0 <= process[0] < process[1]:
-        raise UserError(f"--process_index={process[0]}: want 0 to --process_count - 1 = {process[1] - 1}")
+    parallel.check_process(*process)
+    if beam_options is not None:
+        build_tfds.parse_options(beam_options)
     recipe, splits = plan(source, splits=splits, data_dir=data_dir, quality=quality, size=size, seed=seed)
     if beam_options is not None:
-        from ncl_jax.textures import build_tfds
-
         place = folder_of(recipe)
         if tf.io.gfile.exists(place):  # TFDS would take whatever is there for the finished dataset
             raise UserError(f"{place}: is there already; Beam builds in one go: remove it or give another --data_dir")
@@ -106,21 +107,23 @@ def plan(
     Without `size` it is the images' own side where all are squares of one below 224 px, else 224; exemplars are in
     proportion to 96 px at 224.
     """
+    if quality not in (*QUALITIES, "faithful"):
+        raise UserError(f"--quality={quality}: one of {', '.join(QUALITIES)}, faithful")
+    if size is not None and not 8 <= size <= 2048:
+        raise UserError(f"--size={size}: want 8 to 2048 pixels")
+    if not 0 <= seed < 2**32:  # a key keeps no more of it
+        raise UserError(f"--seed={seed}: want 0 to {2**32 - 1}")
     data_dir = os.path.expanduser(data_dir) if data_dir else None
-    known = datasets.split_names(source, data_dir=data_dir)
+    known = datasets.split_names(source, data_dir=data_dir)  # may have to build it
     for split in splits:
         if split not in known:
             raise UserError(f"--splits: {source} has no split {split!r}; it has {', '.join(known)}")
     splits = tuple(splits) or known
-    if quality not in (*QUALITIES, "faithful"):
-        raise UserError(f"--quality={quality}: one of {', '.join(QUALITIES)}, faithful")
     if size is None:
         shape = datasets.open_dataset(source, splits[0], data_dir=data_dir).image_shape
         size = shape[0] if shape and shape[0] == shape[1] and shape[0] < 224 else 224
-    if not 8 <= size <= 2048:
-        raise UserError(f"--size={size}: want 8 to 2048 pixels")
-    if not 0 <= seed < 2**32:  # a key keeps no more of it
-        raise UserError(f"--seed={seed}: want 0 to {2**32 - 1}")
+        if size < 8:
+            raise UserError(f"dataset {source}: its images are {size} pixels wide; give --size, 8 to 2048")
     return Recipe(source, quality, size, max(4, round(96 * size / 224)), seed, data_dir), splits
 
 

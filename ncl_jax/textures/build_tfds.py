@@ -83,7 +83,7 @@ def texture_config(recipe: Recipe, *, splits: tuple[str, ...] = (), beam: bool =
 
 def build_on_beam(recipe: Recipe, splits: tuple[str, ...], options: str) -> str:
     """Build by TFDS on a Beam runner; `options` as `tfds build --beam_pipeline_options`. Returns the folder."""
-    beam_options = _beam_options(options)
+    beam_options = parse_options(options)
     kind = ImagenetTexture if recipe.name.startswith("imagenet_texture/") else Textures
     builder = kind(config=texture_config(recipe, splits=splits, beam=True), data_dir=recipe.data_dir)
     builder.download_and_prepare(
@@ -97,8 +97,8 @@ def _examples(recipe: Recipe, split: str, low: int, high: int) -> Iterator[tuple
         yield example["id"], example
 
 
-def _beam_options(options: str) -> Any:
-    """Beam's own, seen to give a pipeline."""
+def parse_options(options: str) -> Any:
+    """Beam's own, seen to give a pipeline; UserError for a wrong one."""
     beam = _import_beam()
     from apache_beam.options.pipeline_options import PipelineOptions
 
