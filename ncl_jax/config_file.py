@@ -27,7 +27,7 @@ def read(path: str) -> dict[str, Any]:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # a config is the user's code: whatever it raises is theirs to mend
+    except (Exception, SystemExit) as error:  # a config is the user's code: whatever it raises is theirs to mend
         raise UserError(f"--config={file}: {type(error).__name__}: {error}") from error
     if not hasattr(module, "get_config"):
         raise UserError(f"--config={file}: defines no get_config(variant)")
@@ -37,7 +37,7 @@ def read(path: str) -> dict[str, Any]:
         raise UserError(f"--config={file}:{variant}: unknown variant; known: {known}")
     try:
         config = module.get_config(variant or None)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"--config={file}: get_config: {type(error).__name__}: {error}") from error
     if hasattr(config, "to_dict"):
         return config.to_dict()

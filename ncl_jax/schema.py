@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -54,11 +55,16 @@ def _value(kind: Any, value: Any, limits: Mapping[str, Any], path: str) -> Any:
             raise UserError(f"config.{path} = {value!r}: the first value is above the second")
         return result
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            raise wrong from None
     if type(value) is not kind:
         raise wrong
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"config.{path} = {value!r}: must be a finite number")
     if limits.get("choices") and value not in limits["choices"]:
-        raise UserError(f"config.{path} = {value!r}: {nearest(str(value), limits['choices'])}")
+        raise UserError(f"config.{path} = {value!r}: {nearest(value, limits['choices'])}")
     for name, sign, bad in (
         ("low", "at least", lambda v, limit: not v >= limit),
         ("above", "above", lambda v, limit: not v > limit),
@@ -78,7 +84,7 @@ def _type_name(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
 
 
-def nearest(key: str, known: Iterable[str]) -> str:
+def nearest(key: Any, known: Iterable[str]) -> str:
     """What a misspelt `key` was meant to be, as the end of an error line."""
-    near = difflib.get_close_matches(key, list(known), n=1)
+    near = difflib.get_close_matches(str(key), list(known), n=1)
     return f"did you mean {near[0]!r}?" if near else f"one of {', '.join(sorted(known))}"

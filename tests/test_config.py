@@ -84,6 +84,9 @@ def test_learning_rate_per_256_images():
         ({"batch": "True"}, r"config\.batch = True: expected int"),
         ({"batch": "0"}, r"config\.batch = 0: must be at least 1"),
         ({"optim.learning_rate": "0"}, r"config\.optim\.learning_rate = 0\.0: must be above 0"),
+        ({"optim.learning_rate": "1" + 400 * "0"}, r"config\.optim\.learning_rate = 10+: expected float"),
+        ({"optim.weight_decay": "1e999"}, r"config\.optim\.weight_decay = inf: must be a finite number"),
+        ({"method.temperature": "1e-300"}, r"config\.method\.temperature = 1e-300: must be at least 0\.001"),
         ({"optim.learning_rate": "nan"}, r"config\.optim\.learning_rate = 'nan': expected float"),
         ({"model.name": "resnet51"}, r"config\.model\.name = 'resnet51': did you mean 'resnet50'"),
         ({"model": "3"}, r"config\.model = 3: is a section"),
@@ -114,6 +117,21 @@ def test_a_mistake_is_one_line(overrides, message):
     with pytest.raises(UserError, match=message) as error:
         config.load(str(CONFIGS / "demo.py"), overrides)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("import sys\n\ndef get_config(_):\n    sys.exit(3)", "get_config: SystemExit: 3"),
+        ("raise SystemExit", "SystemExit"),
+        ("def get_config(_):\n    return {1: 2}", r"config\.1: unknown key"),
+        ("def get_config(_):\n    return {'negatives': {1: {}}}", r"config\.negatives\.1: unknown kind"),
+    ],
+)
+def test_a_file_of_ones_own_that_goes_wrong_is_one_line(body, message, tmp_path):
+    (tmp_path / "own.py").write_text(body)
+    with pytest.raises(UserError, match=message):
+        config.load(str(tmp_path / "own.py"))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from ncl_jax.schema import option
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    temperature: float = option(0.2, above=0.0)
+    temperature: float = option(0.2, low=1e-3)
     momentum: float = option(0.999, low=0.0, high=1.0)  # of the EMA key encoder
     queue_size: int = option(16384, low=1)  # keys of earlier batches
     hidden_dim: int = option(2048, low=0)  # of the projection head; 0: a linear one, as MoCo v1 has it

@@ -21,7 +21,7 @@ from ncl_jax.schema import option
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    temperature: float = option(1.0, above=0.0)  # the paper's for ResNets; 0.2 for vision transformers
+    temperature: float = option(1.0, low=1e-3)  # the paper's for ResNets; 0.2 for vision transformers
     momentum: float = option(0.99, low=0.0, high=1.0)  # of the EMA key encoder at the start; rises to 1 by a cosine
     hidden_dim: int = option(4096, low=1)  # of projector and predictor
     embedding_dim: int = option(256, low=1)

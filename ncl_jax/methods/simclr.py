@@ -20,7 +20,7 @@ from ncl_jax.schema import option
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    temperature: float = option(0.1, above=0.0)
+    temperature: float = option(0.1, low=1e-3)
     hidden_dim: int = option(2048, low=1)  # of the projection head
     embedding_dim: int = option(128, low=1)
     non_semantic_gradient: bool = True  # False: the negatives' embeddings are constants, as with MoCo's target
