@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from typing import NoReturn
 
 import ncl_jax
 from ncl_jax.errors import UserError, first_line
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, rest = parser.parse_known_args(argv)
     try:
         overrides = _overrides(rest)
+        _need_names(arguments)
         arguments.run(arguments, overrides)
     except UserError as error:
         print(f"ncl-jax {arguments.command}: {error}", file=sys.stderr)
@@ -68,8 +70,15 @@ def _among_others() -> bool:
     return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
 
 
+class _Parser(argparse.ArgumentParser):
+    """One whose errors are a line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("ncl-jax", description=_ABOUT, epilog=_OVERRIDES, allow_abbrev=False)
+    parser = _Parser("ncl-jax", description=_ABOUT, epilog=_OVERRIDES, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run, about: str, epilog: str | None = _OVERRIDES):
@@ -138,6 +147,15 @@ def _add_processes(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--coordinator", help="HOST:PORT of the first process, where no cluster environment names it")
     sub.add_argument("--process_count", type=int, help="of all hosts together")
     sub.add_argument("--process_index", type=int, help="of this process, from 0")
+
+
+def _need_names(arguments: argparse.Namespace) -> None:
+    """UserError for an empty path or name, as of a variable that is not set: it would be the folder one is in."""
+    for name, value in vars(arguments).items():
+        if value == "" and name not in ("only", "splits"):  # none of these: all
+            if arguments.command == "convert" and name in ("input", "output"):
+                raise UserError(f"{name.upper()}: is empty")
+            raise UserError(f"--{'import' if name == 'take_from' else name}: is empty")
 
 
 def _overrides(arguments: Sequence[str]) -> dict[str, str]:

@@ -76,6 +76,11 @@ def test_a_second_run_in_one_workdir_is_refused(config, tmp_path):
     ("arguments", "message"),
     [
         (["evaluate", "--workdir=/nowhere"], "holds no run"),
+        (["pretrain", f"--config={SMOKE}", "--workdir="], "--workdir: is empty"),
+        (["convert", ""], "INPUT: is empty"),
+        (["study", f"--config={SMOKE}", "--workdir=x", "--import="], "--import: is empty"),
+        (["pretrain", f"--config={SMOKE}", "--workdir=x", "--config.data.name="], "config.data.name: is empty"),
+        (["pretrain", f"--config={SMOKE}", "--workdir=x", "--config.data.name=folder:"], "names no folder"),
         (["pretrain", "--config=nothing.py", "--workdir=x"], "no such file"),
         (["pretrain", f"--config={SMOKE}", "--workdir=x", "--conf.a=1"], "unknown argument '--conf.a=1'"),
         (["pretrain", f"--config={SMOKE}", "--workdir=x", "--config.data.name=folder:/nowhere"], "no such folder"),
@@ -94,6 +99,14 @@ def test_bad_input_is_one_line_and_no_work(arguments, message, overrides, tmp_pa
     assert message in captured.err
     assert len(captured.err.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_flag_that_is_missing_is_one_line(capsys):
+    with pytest.raises(SystemExit) as status:
+        main.main(["pretrain", "--workdir=x"])
+    assert status.value.code == 2
+    line = "ncl-jax pretrain: the following arguments are required: --config; see ncl-jax pretrain --help\n"
+    assert capsys.readouterr().err == line
 
 
 def test_no_file_holds_nan_which_is_no_json(tmp_path):

@@ -39,6 +39,8 @@ def run(
 
     Raises UserError, one line, for what cannot be read, held or written, and for differences.
     """
+    if output is not None and config is None:
+        writers.check_layout(layout)
     source = Path(source).expanduser()
     if (source / "checkpoints").is_dir():
         if stem is not None:

@@ -22,6 +22,12 @@ _SUFFIXES = {
 LAYOUTS = tuple(_SUFFIXES)
 
 
+def check_layout(layout: str) -> None:
+    """UserError for an unknown one."""
+    if layout not in _SUFFIXES:
+        raise UserError(f"layout {layout!r}: unknown; one of {', '.join(LAYOUTS)}")
+
+
 def save_torch(
     variables: Network | Mapping[str, Any],
     path: str | os.PathLike,
@@ -42,8 +48,7 @@ def save_torch(
     `stem` says how the first convolution is used when bare `variables` have a 3x3 one. Returns lines that tell what
     the layout could not hold or what the reader has to know. Raises UserError where the layout cannot hold the network.
     """
-    if layout not in _SUFFIXES:
-        raise UserError(f"layout {layout!r}: unknown; one of {', '.join(LAYOUTS)}")
+    check_layout(layout)
     network = variables if isinstance(variables, Network) else bare_network(variables, stem=stem)
     path = Path(path).expanduser()
     file = _file(path, layout)

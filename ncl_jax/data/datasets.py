@@ -103,6 +103,8 @@ def open_dataset(name: str, split: str, *, data_dir: str | os.PathLike | None = 
     whatever name it is asked for (so `a[:80%]` and `a[80%:]` part it). `data_dir` defaults to TFDS's own.
     Raises UserError for what does not exist, is not prepared, is empty or holds no images.
     """
+    if not name:
+        raise UserError("config.data.name: is empty; give a TFDS name or folder:PATH")
     if name.startswith("folder:"):
         return _folder(name, split)
     if name.partition(":")[0].partition("/")[0] == "shapes_textures" and not has_tensorflow():

@@ -76,7 +76,10 @@ def fields(name: str, spec: str) -> dict[str, Any]:
 
 
 def _root(name: str) -> Path:
-    root = Path(name.removeprefix("folder:")).expanduser()
+    path = name.removeprefix("folder:")
+    root = Path(path).expanduser()
+    if not path:  # it would be the folder one is in
+        raise UserError(f"dataset {name}: names no folder; {_EXPECTED}")
     if not root.is_dir():
         raise UserError(f"dataset {name}: no such folder; {_EXPECTED} at {root}")
     return root

@@ -39,7 +39,7 @@ def prepare(make: Callable[[], Any]) -> Any:
                     shutil.rmtree(litter, ignore_errors=True)
                 _build(builder, target)
                 builder = make()
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # TFDS tells of a disk by the second
         raise UserError(f"dataset {builder.name}: cannot be built in {target.parent}: {first_line(error)}") from error
     return builder
 
