@@ -12,8 +12,12 @@ class Unreadable(UserError):
     """Records that do not read: of several processes those alone may know that hold them, while the others wait."""
 
 
-class Misspelt(UserError):
-    """A name that is nearly one that exists: never what is merely missing here and can be left out."""
+class Mistake(UserError):
+    """A setting that is right nowhere, as a misspelt one: never what is merely missing here and can be left out."""
+
+
+class NoSplit(UserError):
+    """A split that its dataset, which is there, does not have."""
 
 
 class Missing(UserError):

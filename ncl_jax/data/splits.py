@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 
-from ncl_jax.errors import Misspelt, UserError
+from ncl_jax.errors import Mistake, NoSplit, UserError
 
 _PART = re.compile(r"(\w[\w-]*)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?")
 
@@ -41,8 +41,8 @@ def unknown(name: str, spec: str, known: Iterable[str]) -> UserError:
         return UserError(f"dataset {name}: split {spec!r} cannot be read; slices are train[:10%], train[100:200]")
     near = difflib.get_close_matches(strange, known, n=1, cutoff=0.8)
     if near:
-        return Misspelt(f"dataset {name}: no split {strange!r}; did you mean {near[0]!r}?")
-    return UserError(f"dataset {name}: no split {spec!r}; it has {', '.join(known) or 'none'}")
+        return Mistake(f"dataset {name}: no split {strange!r}; did you mean {near[0]!r}?")
+    return NoSplit(f"dataset {name}: no split {spec!r}; it has {', '.join(known) or 'none'}")
 
 
 def _bound(text: str | None, default: int, size: int) -> int:

@@ -16,7 +16,7 @@ from ncl_jax import models, parallel, state
 from ncl_jax.augment.views import normalize
 from ncl_jax.config import Config
 from ncl_jax.data import datasets, stream
-from ncl_jax.errors import UserError
+from ncl_jax.errors import Mistake, NoSplit, UserError
 from ncl_jax.evaluation import augmented_probe, features, kept_batches, knn, linear_probe
 
 Variables = Mapping[str, Any]
@@ -110,9 +110,15 @@ class Subject:
         return self.folder / f"{file}.png" if self.folder and jax.process_index() == 0 else None
 
     def open(self, name: str = "", split: str = "", *, labels: bool = True) -> datasets.Dataset:
-        """The handle of a split, a labelled one unless said otherwise; of the in-domain test split by default."""
+        """The handle of a split, a labelled one unless said otherwise; of the in-domain test split by default.
+
+        Raises Mistake for a split that the dataset `name` does not have; in domain it is merely missing (NoSplit).
+        """
         data = self.config.data
-        dataset = datasets.open_dataset(name or data.name, split or data.test_split, data_dir=data.data_dir)
+        try:
+            dataset = datasets.open_dataset(name or data.name, split or data.test_split, data_dir=data.data_dir)
+        except NoSplit as error:
+            raise (Mistake(str(error)) if name else error) from error
         return dataset.need_labels() if labels else dataset
 
     def batches(self, dataset: datasets.Dataset, *, whole: bool = False) -> Iterator[dict[str, np.ndarray]]:

@@ -1,6 +1,7 @@
 """Test sets, and whole evaluations, that cannot be measured: what is said, when, and what stands all the same."""
 
 import dataclasses
+import re
 import shutil
 from unittest import mock
 
@@ -99,6 +100,26 @@ def test_a_misspelt_split_is_refused(make_subject, drawn):
             protocol.check(subject)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "categories"}, "needs dataset"),
+        ({"kind": "transfer"}, "needs dataset"),
+        ({"kind": "domain", "dataset": "folder:{drawn}/data", "split": "other"}, "no split 'other'; it has"),
+        ({"kind": "stylized", "adain_vgg": "x.pth"}, "give both or none"),
+        ({"kind": "corruptions", "names": ("fogg",)}, "did you mean 'fog'"),
+        ({"kind": "corruptions", "severities": (6,)}, "one of 1, 2, 3, 4, 5"),
+        ({"kind": "corruptions", "names": ()}, "names of a set of kind corruptions are empty"),
+        ({"kind": "corruptions", "severities": ()}, "severities of a set of kind corruptions are empty"),
+    ],
+)
+def test_what_is_set_as_it_can_be_nowhere_is_refused(make_subject, drawn, settings, message):
+    """A run without what was asked for would end well."""
+    settings = {k: v.format(drawn=drawn) if isinstance(v, str) else v for k, v in settings.items()}
+    with pytest.raises(UserError, match=re.escape(message)):
+        protocol.check(make_subject({"asked": settings}))
+
+
 def test_a_missing_set_is_named_and_the_others_run(make_subject, drawn):
     said = []
     subject = make_subject({"edges": {}, "sketch": {"kind": "domain", "dataset": "imagenet_sketch"}}, say=said.append)
@@ -120,18 +141,11 @@ def test_a_missing_set_is_named_and_the_others_run(make_subject, drawn):
         ),
         ({"kind": "cue_conflict", "dataset": "folder:{drawn}/categories"}, "is not named shapeN-textureM"),
         ({"kind": "cue_conflict"}, "no split 'cue_conflict'; it has"),
-        ({"kind": "categories"}, "needs dataset"),
-        ({"kind": "transfer"}, "needs dataset"),
         ({"kind": "transfer", "dataset": "folder:{drawn}/categories"}, "12 of the 12 images of test are in train too"),
         ({"kind": "stylized", "styles": "folder:{drawn}/none"}, "no such folder"),
-        ({"kind": "stylized", "adain_vgg": "x.pth"}, "give both or none"),
         ({"kind": "real"}, "not prepared"),
         ({"kind": "real", "labels": "{drawn}/none.json"}, "no ReaL labels"),
         ({"kind": "finetune", "train": "folder:{drawn}/categories"}, "its classes are not those of"),
-        ({"kind": "corruptions", "names": ("fogg",)}, "did you mean 'fog'"),
-        ({"kind": "corruptions", "severities": (6,)}, "one of 1, 2, 3, 4, 5"),
-        ({"kind": "corruptions", "names": ()}, "names of a set of kind corruptions are empty"),
-        ({"kind": "corruptions", "severities": ()}, "severities of a set of kind corruptions are empty"),
     ],
 )
 def test_what_does_not_fit_is_one_line_before_any_compute(make_subject, drawn, settings, message):

@@ -23,7 +23,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from ncl_jax import config
-from ncl_jax.errors import Misspelt, Unreadable, UserError
+from ncl_jax.errors import Mistake, Unreadable, UserError
 from ncl_jax.evaluation.sets import (
     categories,
     classes,
@@ -81,7 +81,7 @@ def kind_of(settings: Any) -> str:
 def available(subject: Any, chosen: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """The sets that every process can measure, and why each of the others cannot be.
 
-    Raises Misspelt where a split is misspelt.
+    Raises Mistake where one is set as none can be.
     """
     there, missing = {}, {}
     for name, settings in chosen.items():
@@ -90,7 +90,7 @@ def available(subject: Any, chosen: Mapping[str, Any]) -> tuple[dict[str, Any], 
             if subject.unlabelled and not getattr(_module(settings), "UNLABELLED", False):
                 raise UserError(subject.unlabelled)
             there[name] = settings
-        except Misspelt:
+        except Mistake:
             raise
         except UserError as error:
             missing[name] = str(error)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ncl_jax.errors import UserError
+from ncl_jax.errors import Mistake, UserError
 from ncl_jax.evaluation import class_accuracy, knn, robustness, shape_bias
 from ncl_jax.evaluation.rows import Row
 
@@ -25,7 +25,7 @@ class Settings:
 
 def check(subject: Any, settings: Settings) -> None:
     if not settings.dataset:
-        raise UserError("config.evaluation.sets: a set of kind categories needs dataset, e.g. folder:PATH")
+        raise Mistake("config.evaluation.sets: a set of kind categories needs dataset, e.g. folder:PATH")
     dataset = subject.open(settings.dataset, settings.split)
     robustness.class_map(dataset.class_names, shape_bias.covered(subject.train_set.class_names))
 

@@ -8,7 +8,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from ncl_jax.errors import UserError
+from ncl_jax.errors import Mistake
 from ncl_jax.evaluation import corruptions, robustness
 from ncl_jax.evaluation.rows import Row
 from ncl_jax.evaluation.sets import domain
@@ -42,14 +42,14 @@ class Settings:
 def check(subject: Any, settings: Settings) -> None:
     for key in ("names", "severities"):
         if not getattr(settings, key):
-            raise UserError(f"config.evaluation.sets: {key} of a set of kind corruptions are empty; give one at least")
+            raise Mistake(f"config.evaluation.sets: {key} of a set of kind corruptions are empty; give one at least")
     for name in settings.names:
         if name not in corruptions.NAMES + corruptions.EXTRA_NAMES:
             known = nearest(name, corruptions.NAMES + corruptions.EXTRA_NAMES)
-            raise UserError(f"config.evaluation.sets: corruption {name!r}: unknown; {known}")
+            raise Mistake(f"config.evaluation.sets: corruption {name!r}: unknown; {known}")
     for severity in settings.severities:
         if severity not in corruptions.SEVERITIES:
-            raise UserError(f"config.evaluation.sets: severity {severity}: one of 1, 2, 3, 4, 5")
+            raise Mistake(f"config.evaluation.sets: severity {severity}: one of 1, 2, 3, 4, 5")
     if settings.dataset:
         for name, severity in ((n, s) for n in settings.names for s in settings.severities):
             _open(subject, settings, name, severity)

@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ncl_jax.errors import UserError
+from ncl_jax.errors import Mistake, UserError
 from ncl_jax.evaluation import adain, stylize
 from ncl_jax.evaluation.rows import Row
 from ncl_jax.evaluation.sets import changed
@@ -38,7 +38,7 @@ def check(subject: Any, settings: Settings) -> None:
     _open_styles(subject, settings)
     size = subject.config.data.image_size
     if bool(settings.adain_vgg) != bool(settings.adain_decoder):
-        raise UserError("config.evaluation.sets: adain_vgg and adain_decoder: give both or none")
+        raise Mistake("config.evaluation.sets: adain_vgg and adain_decoder: give both or none")
     if settings.adain_vgg:
         adain.load(settings.adain_vgg, settings.adain_decoder)
         if size % 8:

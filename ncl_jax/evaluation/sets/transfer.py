@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ncl_jax.data import datasets
-from ncl_jax.errors import UserError
+from ncl_jax.errors import Mistake, UserError
 from ncl_jax.evaluation import class_accuracy, knn, linear_probe
 from ncl_jax.evaluation.rows import Row
 
@@ -29,7 +29,7 @@ class Settings:
 
 def check(subject: Any, settings: Settings) -> None:
     if not settings.dataset:
-        raise UserError("config.evaluation.sets: a set of kind transfer needs dataset, a TFDS name or folder:PATH")
+        raise Mistake("config.evaluation.sets: a set of kind transfer needs dataset, a TFDS name or folder:PATH")
     train, test = _open(subject, settings)
     datasets.need_other_images(train, test)
     if train.class_names != test.class_names:
