@@ -15,7 +15,10 @@ MASKED = -1e9
 
 
 def normalize(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-    """Unit length along the last axis in float32; a zero vector stays zero and has a finite gradient."""
+    """Unit length along the last axis in float32; a zero vector stays zero and has a finite gradient.
+
+    Exact for lengths of 1e-6 to 1e19, whose squares float32 holds; shorter ones stay short, longer ones become zero.
+    """
     x = x.astype(jnp.float32)
     return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-12))
 
@@ -35,6 +38,7 @@ def info_nce_logits(
     Arguments and errors as `info_nce`.
     """
     stop = jax.lax.stop_gradient
+    _check_temperature(temperature)
     if query.ndim != 2 or query.shape != positive.shape or queue.ndim != 2 or queue.shape[1] != query.shape[1]:
         raise UserError(
             "info_nce: want query and positive [b d] and queue [n d], "
@@ -62,7 +66,8 @@ def info_nce(
     """InfoNCE with non-semantic negatives (paper, eq. 2): one loss per query, in nats.
 
     `-log(e^{q.k/t} / (e^{q.k/t} + sum_queue e^{q.n/t} + sum_m e^{alpha q.z_m/t}))`. `alpha` scales the similarity
-    inside the exponent. Embeddings of any length and float type; they are L2-normalised here, in float32.
+    inside the exponent. Embeddings of any float type and length (within `normalize`'s); they are L2-normalised here, in
+    float32.
 
     Args:
       query: online embeddings; the only ones that get a gradient.
@@ -74,7 +79,7 @@ def info_nce(
       non_semantic_gradient: let the gradient flow into `non_semantic` too.
 
     Raises:
-      UserError: shapes that do not fit together.
+      UserError: shapes that do not fit together; a temperature not above 0, unless it is traced.
     """
     logits = info_nce_logits(
         query,
@@ -122,10 +127,12 @@ def byol_regression(
     prediction = normalize(prediction)
     # |a - b|^2 = 2 - 2 a.b for unit vectors.
     loss = 2 - 2 * jnp.sum(prediction * normalize(jax.lax.stop_gradient(target)), axis=-1)
-    if non_semantic is None or non_semantic.shape[1] == 0:
+    if non_semantic is None:
         return loss
     non_semantic = non_semantic if non_semantic_gradient else jax.lax.stop_gradient(non_semantic)
     similarity = _to_non_semantic(prediction, non_semantic, 1.0)
+    if similarity.shape[1] == 0:  # whose mean there is none of
+        return loss
     return loss - jnp.mean(_alphas(alpha, similarity) * (2 - 2 * similarity), axis=-1)
 
 
@@ -177,6 +184,7 @@ def nt_xent_logits(
     Raises:
       UserError: shapes that do not fit together.
     """
+    _check_temperature(temperature)
     if query.ndim != 2 or query.shape != key.shape:
         raise UserError(f"nt_xent: want query and key [b d], got {query.shape}, {key.shape}")
     query, key = normalize(query), normalize(key)
@@ -202,6 +210,11 @@ def nt_xent(
 ) -> Float[Array, " two_b"]:
     """NT-Xent (Chen et al. 2020, eq. 1) with non-semantic negatives as extra logits: one loss per anchor, in nats."""
     return first_is_positive(nt_xent_logits(query, key, non_semantic, temperature=temperature, alpha=alpha))
+
+
+def _check_temperature(temperature: float) -> None:
+    if isinstance(temperature, int | float) and not temperature > 0:
+        raise UserError(f"temperature = {temperature}: must be above 0")
 
 
 def _to_non_semantic(

@@ -143,3 +143,14 @@ def test_wrong_shapes_are_one_line():
             loss(one, one, jnp.ones((4, 2, 8)), alpha=jnp.ones(3))
     with pytest.raises(UserError, match="nt_xent"):
         losses.nt_xent(one, two, temperature=0.2, alpha=1.0)
+    for negatives in (jnp.ones(4), jnp.ones((3, 0, 8))):
+        with pytest.raises(UserError, match="must be"):
+            losses.byol_regression(one, one, negatives, alpha=1.0)
+
+
+@pytest.mark.parametrize("temperature", [0, -0.2, float("nan")])
+def test_a_temperature_is_above_zero(temperature):
+    one = jnp.ones((4, 8))
+    for loss in (functools.partial(losses.info_nce, one, one, one), functools.partial(losses.nt_xent, one, one)):
+        with pytest.raises(UserError, match="must be above 0"):
+            loss(temperature=temperature)

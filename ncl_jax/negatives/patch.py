@@ -2,9 +2,11 @@
 
 import dataclasses
 import functools
+import operator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key
 
@@ -70,21 +72,26 @@ def patch_negatives(
       flip: mirror each patch with probability 1/2.
 
     Raises:
-      UserError: images of another rank, or patches that are empty or larger than the image.
+      UserError: images of another rank, sizes or a number that are not whole, or patches that are empty or larger than
+        the image.
     """
     if images.ndim != 4:
         raise UserError(f"patch_negatives: want images [b h w c], got {images.shape}")
-    if num < 1:
-        raise UserError(f"patch_negatives: num = {num}, want at least 1")
+    if not isinstance(num, int | np.integer) or num < 1:
+        raise UserError(f"patch_negatives: num = {num}, want a whole number, at least 1")
     longest = max(images.shape[1:3])
     if isinstance(patch_size, Tracer):
         grid = longest  # the smallest side is not known: room for patches of one pixel
     else:
-        low, high = (int(side) for side in patch_size)
+        try:
+            low, high = (operator.index(side) for side in patch_size)
+        except (TypeError, ValueError):
+            raise UserError(f"patch_negatives: patch_size = {patch_size}, want two whole numbers of pixels") from None
         if not 1 <= low <= high <= min(images.shape[1:3]):
             raise UserError(f"patch_negatives: patch_size = {(low, high)} does not fit images {images.shape}")
         grid = -(-longest // low)
-    return _generate(key, images, jnp.asarray(patch_size), grid=grid, num=num, rotate=rotate, flip=flip)
+    sides = jnp.asarray(patch_size, jnp.int32)
+    return _generate(key, images, sides, grid=grid, num=num, rotate=rotate, flip=flip)
 
 
 def with_seams(
@@ -96,8 +103,8 @@ def with_seams(
     axis. Put into the views, such seams no longer tell negatives from positives (`config.augment.seam_shift`).
     """
     grid = -(-max(images.shape[1:3]) // patch_size[0])
-    patches = jnp.asarray(patch_size)
-    return _generate(key, images, patches, grid=grid, num=1, rotate=False, flip=False, shift=shift)[:, 0]
+    sides = jnp.asarray(patch_size, jnp.int32)
+    return _generate(key, images, sides, grid=grid, num=1, rotate=False, flip=False, shift=shift)[:, 0]
 
 
 @functools.partial(jax.jit, static_argnames=("grid", "num", "rotate", "flip", "shift"))
@@ -116,19 +123,19 @@ def _tile(key, image, patch_size, grid, rotate, flip, shift):
     """
     height, width, channels = image.shape
     # One draw for everything: chance is most of the cost of compiling and a good part of running this.
-    chance = jax.random.uniform(key, (1 + grid * grid * (2 + rotate + flip),))
+    chance = jax.random.uniform(key, (1 + grid * grid * (2 + rotate + flip),), jnp.float32)
     side = patch_size[0] + _below(patch_size[1] - patch_size[0] + 1, chance[0])
     cells = chance[1:].reshape(-1, grid, grid)
     if shift is None:
         offset_y, offset_x = _below(height - side + 1, cells[0]), _below(width - side + 1, cells[1])
     else:
-        place = side * jnp.arange(grid)
+        place = side * jnp.arange(grid, dtype=jnp.int32)
         offset_y = place[:, None] - shift + _below(2 * shift + 1, cells[0])
         offset_x = place[None, :] - shift + _below(2 * shift + 1, cells[1])
 
     # Where each pixel lies: its cell along each axis, and its place (v, u) inside the patch.
-    cell_y, v = jnp.divmod(jnp.arange(height), side)
-    cell_x, u = jnp.divmod(jnp.arange(width), side)
+    cell_y, v = jnp.divmod(jnp.arange(height, dtype=jnp.int32), side)
+    cell_x, u = jnp.divmod(jnp.arange(width, dtype=jnp.int32), side)
     v, u = v[:, None], u[None, :]
     if flip:
         mirrored = (cells[-1] < 0.5)[cell_y][:, cell_x]
@@ -149,4 +156,4 @@ def _tile(key, image, patch_size, grid, rotate, flip, shift):
 
 def _below(count: Int[Array, ""] | int, chance: Float[Array, "..."]) -> Int[Array, "..."]:
     """Uniform integers in [0, count) from uniform floats in [0, 1); `count` may be traced."""
-    return jnp.minimum((chance * count).astype(jnp.int32), count - 1)
+    return jnp.minimum((chance * jnp.asarray(count, jnp.float32)).astype(jnp.int32), count - 1)

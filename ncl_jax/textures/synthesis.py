@@ -69,8 +69,9 @@ def synthesize(
             is not typed.
     """
     check(exemplars, size, quality)
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        raise UserError(f"synthesize: key of {key.dtype} {key.shape}, want a typed key: jax.random.key(seed)")
+    if not isinstance(key, jax.Array) or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        got = f"{key.dtype} {key.shape}" if isinstance(key, jax.Array) else type(key).__name__
+        raise UserError(f"synthesize: key of {got}, want a typed key: jax.random.key(seed)")
     keys = key
     if key.ndim == 0:
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(len(exemplars)))
@@ -87,6 +88,8 @@ def synthesize(
 
 def check(exemplars: Array, size: int, quality: str) -> None:
     """Raise UserError where `synthesize` cannot serve these arguments."""
+    if not isinstance(exemplars, jax.Array | np.ndarray):
+        raise UserError(f"synthesize: want exemplars as an array [b e h w 3], got {type(exemplars).__name__}")
     if exemplars.ndim != 5 or exemplars.shape[-1] != 3 or 0 in exemplars.shape:
         raise UserError(f"synthesize: want exemplars [b e h w 3], got {tuple(exemplars.shape)}")
     if not jnp.issubdtype(exemplars.dtype, jnp.floating):
@@ -98,7 +101,7 @@ def check(exemplars: Array, size: int, quality: str) -> None:
         raise UserError(f"synthesize: want at most 127 exemplars of sides 4 to 4096, got {tuple(exemplars.shape)}")
     if not isinstance(size, (int, np.integer)) or size < 4:
         raise UserError(f"synthesize: size = {size!r}, want a whole number of pixels, at least 4")
-    if quality not in QUALITIES and quality != "faithful":
+    if quality not in (*QUALITIES, "faithful"):
         raise UserError(f"synthesize: quality = {quality!r}; one of {', '.join(QUALITIES)}, faithful")
 
 

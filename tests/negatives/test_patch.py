@@ -127,8 +127,26 @@ def test_seams_keep_every_patch_near_its_place(shift):
         ((2, 32, 32, 3), (0, 4), "does not fit"),
         ((2, 32, 32, 3), (5, 4), "does not fit"),
         ((32, 32, 3), (3, 10), r"want images \[b h w c\], got \(32, 32, 3\)"),
+        ((2, 32, 32, 3), 8, "patch_size = 8, want two whole numbers"),
+        ((2, 32, 32, 3), (8,), r"patch_size = \(8,\), want two whole numbers"),
+        ((2, 32, 32, 3), (4.7, 8.2), "want two whole numbers"),
     ],
 )
 def test_bad_input_is_one_line(shape, size, message):
     with pytest.raises(UserError, match=message):
         patch_negatives(jax.random.key(0), jnp.zeros(shape), patch_size=size)
+
+
+@pytest.mark.parametrize("num", [0, 1.5])
+def test_a_number_is_whole(num):
+    with pytest.raises(UserError, match=f"num = {num}, want a whole number"):
+        patch_negatives(jax.random.key(0), jnp.zeros((2, 32, 32, 3)), patch_size=(3, 10), num=num)
+
+
+def test_the_same_patches_in_64_bits_and_under_strict_promotion():
+    images = jax.random.uniform(jax.random.key(1), (2, 24, 20, 3))
+    make = lambda: patch_negatives(jax.random.key(0), images, patch_size=(3, 9), num=2, rotate=True, flip=True)  # noqa: E731
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        wide = make()
+    assert wide.dtype == jnp.float32
+    np.testing.assert_array_equal(wide, make())

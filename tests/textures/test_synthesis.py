@@ -140,6 +140,8 @@ def test_levels_of_the_papers_size():
         (np.zeros((1, 2, 16, 16, 3), np.float32), {"size": 0}, "size"),
         (np.zeros((1, 2, 16, 16, 3), np.float32), {"size": 32.0}, "size"),
         (np.zeros((1, 2, 16, 16, 3), np.float32), {"quality": "best"}, "standard"),
+        (np.zeros((1, 2, 16, 16, 3), np.float32), {"quality": ["fast"]}, "standard"),
+        ([[1.0]], {}, "as an array"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(exemplars, options, names):
@@ -151,6 +153,9 @@ def test_bad_input_is_refused_in_one_line(exemplars, options, names):
 def test_a_typed_key_per_image_or_one():
     with pytest.raises(UserError, match="one per image"):
         synthesize(jax.random.split(jax.random.key(0), 3), noise(2))
+    for untyped in (0, None):
+        with pytest.raises(UserError, match=r"jax\.random\.key\(seed\)"):
+            synthesize(untyped, noise(1))
     for batch in (1, 2):  # an untyped key of two words is not one per image of two
         with pytest.raises(UserError, match=r"jax\.random\.key\(seed\)"):
             synthesize(jax.random.PRNGKey(0), noise(batch))
