@@ -12,7 +12,7 @@ from ncl_jax import config, methods, negatives  # noqa: F401  (negatives brings 
 from ncl_jax.convert import from_run, load_torch, save_torch, to_run
 from ncl_jax.errors import UserError
 
-MOMENTUM, TEMPERATURE, RATE = 0.9, 0.2, 0.1
+MOMENTUM, TEMPERATURE, RATE = 0.9, 0.2, 0.05
 CONFIG = {
     "batch": 8,
     "epochs": 10,
