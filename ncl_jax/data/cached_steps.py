@@ -10,8 +10,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from ncl_jax import parallel
+from ncl_jax.data import position as position_lib
 from ncl_jax.data.device_cache import Cache, Sampler
-from ncl_jax.errors import UserError
 
 State = Any
 Step = Callable[[State, Mapping[str, Array]], tuple[State, dict[str, Array]]]
@@ -96,13 +96,18 @@ class CachedSteps:
     ):
         """`loop()` is asked for with the first step: it may be compiling until then. UserError: a strange position."""
         self._loop, self._cache, self._sampler = loop, cache, sampler
-        self._step = _start(sampler, position)
+        self._step = position_lib.step_at(
+            position,
+            batch=sampler.batch,
+            steps_per_epoch=sampler.steps_per_epoch,
+            data=f"{sampler.count} images",
+        )
 
     @property
     def position(self) -> dict[str, int]:
-        """Where the next step starts: {"epoch", "offset"}, the offset in examples of the epoch."""
-        epoch, step = divmod(self._step, self._sampler.steps_per_epoch)
-        return {"epoch": epoch, "offset": step * self._sampler.batch}
+        """Where the next step starts (see `ncl_jax.data.position`)."""
+        sampler = self._sampler
+        return position_lib.of_step(self._step, batch=sampler.batch, steps_per_epoch=sampler.steps_per_epoch)
 
     def take(self, state: State, steps: int) -> tuple[State, dict[str, Array], int]:
         """At most so many steps, up to the end of the epoch: the state, the metrics' means, and how many they were."""
@@ -111,12 +116,3 @@ class CachedSteps:
         state, sums = self._loop()(state, self._cache, epoch, first, count)
         self._step += count
         return state, jax.tree.map(lambda value: value / count, sums), count
-
-
-def _start(sampler: Sampler, position: Mapping[str, int] | None) -> int:
-    if position is None:
-        return 0
-    epoch, offset = int(position["epoch"]), int(position["offset"])
-    if epoch < 0 or offset % sampler.batch or not 0 <= offset <= sampler.steps_per_epoch * sampler.batch:
-        raise UserError(f"position {dict(position)}: is none of {sampler.count} images in batches of {sampler.batch}")
-    return epoch * sampler.steps_per_epoch + offset // sampler.batch

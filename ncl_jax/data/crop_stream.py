@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncl_jax.data import pictures, rows, workers
+from ncl_jax.data import position as position_lib
 from ncl_jax.data.datasets import Dataset
 from ncl_jax.data.pictures import BadImage
 from ncl_jax.errors import Unreadable, UserError
@@ -99,7 +100,12 @@ class CropStream:
         self._crop_key = -1, 0  # an epoch and the key of its crops
         self._crop: dict[str, Any] = {"scale": crop_scale, "side": image_size, "source": "source" in fields}
         self._threads = threads
-        self._step = self._start(position)
+        self._step = position_lib.step_at(
+            position,
+            batch=batch,
+            steps_per_epoch=self.steps_per_epoch,
+            data=f"{dataset.name}[{dataset.split}] with {dataset.num_examples} examples",
+        )
 
         # Either every record can be asked for by its id, or this process reads the range [low, high).
         total = dataset.num_examples
@@ -114,22 +120,10 @@ class CropStream:
             self._items(self._step), self._crops, self._specs(), size=self._local, threads=self._threads
         )
 
-    def _start(self, position: Mapping[str, int] | None) -> int:
-        if position is None:
-            return 0
-        epoch, offset = int(position["epoch"]), int(position["offset"])
-        if epoch < 0 or offset % self.batch or not 0 <= offset <= self.steps_per_epoch * self.batch:
-            raise UserError(
-                f"position {dict(position)} is none of {self.dataset.name}[{self.dataset.split}] "
-                f"with {self.dataset.num_examples} examples in batches of {self.batch}"
-            )
-        return epoch * self.steps_per_epoch + offset // self.batch
-
     @property
     def position(self) -> dict[str, int]:
-        """Where the next batch starts: {"epoch", "offset"}, the offset in examples of the global epoch."""
-        epoch, step = divmod(self._step, self.steps_per_epoch)
-        return {"epoch": epoch, "offset": step * self.batch}
+        """Where the next batch starts (see `ncl_jax.data.position`)."""
+        return position_lib.of_step(self._step, batch=self.batch, steps_per_epoch=self.steps_per_epoch)
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         return self
