@@ -81,8 +81,10 @@ def in_order(dataset: Dataset, low: int, high: int, size: int) -> Iterator[list[
         yield [lambda index=index: find(index) for index in range(start, min(start + size, high))]
 
 
-def shuffled(dataset: Dataset, low: int, high: int, seed: np.ndarray, buffer: int, size: int, skip: int, take: int):
-    """Batches `skip` to `take` of `size` records of `low` to `high` of TFRecord files, shuffled by `seed` int64 `[2]`.
+def shuffled(
+    dataset: Dataset, low: int, high: int, seed: Int[np.ndarray, "2"], buffer: int, size: int, skip: int, take: int
+) -> Iterator[list[Callable[[], Row]]]:
+    """Batches `skip` to `take` of `size` records of `low` to `high` of TFRecord files, shuffled by `seed`, int64.
 
     What is skipped is read, not parsed. Raises UserError for damaged files, also where they end too early.
     """
@@ -107,7 +109,7 @@ def first_labels(dataset: Dataset, most: int) -> Int[np.ndarray, " n"]:
     return np.array([read()["label"] for read in batch])
 
 
-def check_labels(dataset: Dataset, ids: np.ndarray, labels: np.ndarray) -> None:
+def check_labels(dataset: Dataset, ids: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> None:
     """UserError for a label that is none of the dataset's classes; -1 stands for an image without one."""
     if dataset.num_classes is None:
         return

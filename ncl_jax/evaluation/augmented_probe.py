@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+from jaxtyping import Key, Num
 
 from ncl_jax import models, parallel
 from ncl_jax.augment.views import normalize
@@ -62,7 +63,7 @@ def training_crops(config: Config, dataset: Dataset, *, batch: int, mesh: Mesh) 
     )
 
 
-def flip(key: jax.Array, images: jax.Array) -> jax.Array:
+def flip(key: Key[jax.Array, ""], images: Num[jax.Array, "b s s 3"]) -> Num[jax.Array, "b s s 3"]:
     """Each image mirrored or not, at random."""
     flips = jax.random.bernoulli(key, 0.5, (len(images),))[:, None, None, None]
     return jnp.where(flips, images[:, :, ::-1], images)

@@ -66,7 +66,7 @@ def accuracy(
     return float(np.mean(np.argmax(votes, axis=1) == test["label"]))
 
 
-def check_labels(labels: np.ndarray, num_classes: int) -> None:
+def check_labels(labels: Int[np.ndarray, " n"], num_classes: int) -> None:
     """UserError for labels outside [0, num_classes); -1 stands for images without a label."""
     if len(labels) and not (labels.min() >= 0 and labels.max() < num_classes):
         raise UserError(

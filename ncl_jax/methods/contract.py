@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from ncl_jax import config as config_lib
 from ncl_jax import losses, models
@@ -142,7 +142,7 @@ def ema(target: Tree, online: Tree, momentum: float | Array) -> Tree:
     return jax.tree.map(lambda t, p: t + (1 - momentum) * (p - t), target, online)
 
 
-def unpermute(embeddings: Float[Array, "b d"], order: Array) -> Float[Array, "b d"]:
+def unpermute(embeddings: Float[Array, "b d"], order: Int[Array, " b"]) -> Float[Array, "b d"]:
     """Embeddings of key views back in the order of their queries; only these ever cross devices, no images."""
     return jnp.zeros_like(embeddings).at[order].set(embeddings, unique_indices=True)
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from ncl_jax.methods import contract
 from ncl_jax.methods.contract import Encoder, Tree
@@ -63,7 +63,7 @@ def update(target: Tree, params: Tree, target_stats: Tree, momentum: float | Arr
     return {"params": contract.ema(target["params"], online, momentum), "batch_stats": target_stats}
 
 
-def cosine_momentum(base: float, step: Array, total_steps: int) -> Float[Array, ""]:
+def cosine_momentum(base: float, step: Int[Array, ""], total_steps: int) -> Float[Array, ""]:
     """`base` at the first step, 1 at the end: 1 - (1 - base) (cos(pi k / K) + 1) / 2 (Grill et al. 2020, 3.2)."""
     share = jnp.clip(step / total_steps, 0.0, 1.0)
     return 1 - (1 - base) * (jnp.cos(jnp.pi * share) + 1) / 2

@@ -16,6 +16,7 @@ from ncl_jax.errors import UserError
 from ncl_jax.negatives.query_view import as_query
 from ncl_jax.schema import option
 from ncl_jax.textures import synthesize
+from ncl_jax.textures.levels import exemplar_side
 
 NEEDS = ("source",)
 
@@ -66,11 +67,6 @@ def _on_each_device(function: Callable) -> Callable:
     would otherwise be sent around.)"""
     mesh, split = jax.sharding.get_abstract_mesh(), PartitionSpec(parallel.DATA_AXIS)
     return function if mesh.empty else jax.shard_map(function, in_specs=split, out_specs=split, check_vma=False)
-
-
-def exemplar_side(size: int) -> int:
-    """The paper's 96 px at 224, in proportion, and at least 4 px."""
-    return max(4, round(size * 96 / 224))
 
 
 def cut_exemplars(

@@ -25,6 +25,7 @@ from ncl_jax.data import datasets, prepared
 from ncl_jax.errors import UserError, first_line
 from ncl_jax.textures import QUALITIES, build_examples, build_sample
 from ncl_jax.textures.build_examples import Recipe
+from ncl_jax.textures.levels import exemplar_side
 
 VERSION = "2.0.0"  # another one whenever a texture changes
 SHARD = 1280  # images: the most of one file; a file of the source is cut into equal parts up to this
@@ -124,7 +125,7 @@ def plan(
         size = shape[0] if shape and shape[0] == shape[1] and shape[0] < 224 else 224
         if size < 8:
             raise UserError(f"dataset {source}: its images are {size} pixels wide; give --size, 8 to 2048")
-    return Recipe(source, quality, size, max(4, round(96 * size / 224)), seed, data_dir), splits
+    return Recipe(source, quality, size, exemplar_side(size), seed, data_dir), splits
 
 
 def build(recipe: Recipe, splits: Sequence[str], *, process: tuple[int, int] = (0, 1)) -> tuple[str, bool]:

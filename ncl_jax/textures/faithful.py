@@ -11,11 +11,13 @@ at most half the number of resolved ones of new ones.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int32, Key
 
 NEIGHBOURS = 50
 CANDIDATES = 50  # random ones
@@ -86,7 +88,7 @@ def _stage(groups, length, order, places, total, tree_of):
     return Stage(pixels, neighbours, shift, weight)
 
 
-def resampling(length: int, new: int) -> np.ndarray:
+def resampling(length: int, new: int) -> Float[np.ndarray, "new length"]:
     """`[new, length]`: resizes with a Gaussian of half a pixel of the coarser of the two, cut off at three pixels."""
     scale = max(length / new, 1.0)
     centre = (np.arange(new)[:, None] + 0.5) * (length / new)
@@ -95,7 +97,7 @@ def resampling(length: int, new: int) -> np.ndarray:
     return weight / weight.sum(1, keepdims=True)
 
 
-def blurred(exemplars, shrink):
+def blurred(exemplars: Float[Array, "e h w 3"], shrink: float) -> Int32[Array, " places"]:
     """The exemplars shrunk and enlarged again, in steps of a 1023rd, three channels to a word."""
     if shrink > 1:
         small = [max(1, int(side / shrink)) for side in exemplars.shape[1:3]]
@@ -108,7 +110,9 @@ def blurred(exemplars, shrink):
     return (steps[..., 0] | (steps[..., 1] << 10) | (steps[..., 2] << 20)).reshape(-1)
 
 
-def synthesize_one(key, exemplars, stages, size):
+def synthesize_one(
+    key: Key[Array, ""], exemplars: Float[Array, "e h w 3"], stages: Sequence[Stage], size: int
+) -> Int32[Array, "places 3"]:
     """Sources `[size * size, 3]` (exemplar, row, column) of one image."""
     count, height, width = exemplars.shape[:3]
     sides = jnp.array([height, width], jnp.int32)
@@ -160,7 +164,9 @@ def _channels(words):
 
 
 @functools.partial(jax.jit, static_argnames="size")
-def synthesize(keys, exemplars, stages, size):
+def synthesize(
+    keys: Key[Array, " b"], exemplars: Float[Array, "b e h w 3"], stages: Sequence[Stage], size: int
+) -> tuple[Float[Array, "b size size 3"], Int32[Array, "b size size 3"]]:
     """Images and sources, as `synthesis.synthesize` gives them; `stages` are the tables of `size`."""
 
     def one(key, exemplars):

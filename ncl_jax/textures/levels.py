@@ -60,6 +60,11 @@ STEPS = {16: 4, 8: 4, 4: 2, 2: 1, 1: 1}  # of source positions, by spacing
 COARSEST = 14  # pixels: about the least side at which synthesis starts
 
 
+def exemplar_side(size: int) -> int:
+    """Of a texture of this side: the paper's 96 px at 224, in proportion, and at least 4 px."""
+    return max(4, round(size * 96 / 224))
+
+
 def plan(quality: Quality, size: int, sides: tuple[int, int]) -> tuple[Level, ...]:
     """The levels for an output side and exemplar sides in pixels, coarsest first.
 

@@ -8,11 +8,12 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Num, UInt32
+from jaxtyping import Array, Int, Int32, Num, UInt32
 
 from ncl_jax.textures import features
 
 ROW, EXEMPLAR, FIELD = 12, 24, (1 << 12) - 1
+Steps = int | Int[Array, "*n"]  # pixels, one number or one for each position
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,20 +32,20 @@ class Space:
         is two positions wide."""
         return max(1, min(12, int((288 / self.count) ** 0.5), self.rows // 2, self.columns // 2))
 
-    def random(self, bits):
+    def random(self, bits: UInt32[Array, "*n"]) -> Int32[Array, "*n"]:
         """Positions from random words; sides are below 2^16, so that products stay in a word."""
         exemplar = (((bits * jnp.uint32(0x9E3779B9)) >> 16) * jnp.uint32(self.count)) >> 16
         row = (((bits & jnp.uint32(0xFFFF)) * jnp.uint32(self.rows)) >> 16) * jnp.uint32(self.step)
         column = (((bits >> 16) * jnp.uint32(self.columns)) >> 16) * jnp.uint32(self.step)
         return ((exemplar << EXEMPLAR) | (row << ROW) | column).astype(jnp.int32)
 
-    def shifted(self, position, down, right):
+    def shifted(self, position: Int32[Array, "*n"], down: Steps, right: Steps) -> Int32[Array, "*n"]:
         """Positions moved by multiples of the step; -1 where they leave the exemplar, and where they were."""
         row, column = ((position >> ROW) & FIELD) + down, (position & FIELD) + right
         inside = (row >= 0) & (row < self.rows * self.step) & (column >= 0) & (column < self.columns * self.step)
         return jnp.where(inside & (position >= 0), position + ((down << ROW) + right), -1)
 
-    def mirrored(self, position, down, right):
+    def mirrored(self, position: Int32[Array, "*n"], down: Steps, right: Steps) -> Int32[Array, "*n"]:
         """Positions moved downwards and to the right, mirrored at the last row and column."""
         row, column = ((position >> ROW) & FIELD) + down, (position & FIELD) + right
         last_row, last_column = (self.rows - 1) * self.step, (self.columns - 1) * self.step
@@ -52,22 +53,22 @@ class Space:
         column = jnp.where(column > last_column, 2 * last_column - column, column)
         return (position & ~((1 << EXEMPLAR) - 1)) | (row << ROW) | column
 
-    def parts(self, position):
+    def parts(self, position: Int32[Array, "*n"]) -> tuple[Int32[Array, "*n"], Int32[Array, "*n"], Int32[Array, "*n"]]:
         """Exemplar, and row and column on the grid of positions."""
         shift = self.step.bit_length() - 1
         return position >> EXEMPLAR, ((position >> ROW) & FIELD) >> shift, (position & FIELD) >> shift
 
-    def index(self, position):
+    def index(self, position: Int32[Array, "*n"]) -> Int32[Array, "*n"]:
         """The number of a position among all of the level."""
         exemplar, row, column = self.parts(position)
         return (exemplar * self.rows + row) * self.columns + column
 
-    def features(self, position):
+    def features(self, position: Int32[Array, "*n"]) -> Int32[Array, "*n"]:
         """The number of its features in the table."""
         rate = self.spacing // self.step
         return features.table_index(*self.parts(position), sides=(self.rows, self.columns), rate=rate)
 
-    def region(self, position):
+    def region(self, position: Int32[Array, "*n"]) -> tuple[Int32[Array, "*n"], Int32[Array, "*n"]]:
         """Row (over all exemplars) and column of the region, of `bins` x `bins` per exemplar."""
         exemplar, row, column = self.parts(position)
         row = jax.lax.div(row * self.bins, jnp.int32(self.rows))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 Images = Float[np.ndarray, "h w 3"]
@@ -263,8 +263,8 @@ def contact_sheet(
     exemplars: Float[np.ndarray, "n e h w 3"],
     reference: Float[np.ndarray, "n s s 3"] | None,
     outputs: Mapping[str, Float[np.ndarray, "n s s 3"]],
-) -> np.ndarray:
-    """Per column one set of exemplars, above it the reference's texture and ours: `[height width 3]`, uint8."""
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Per column one set of exemplars, above it the reference's texture and ours."""
     stacks = ([] if reference is None else [reference]) + list(outputs.values())
     side, gap = stacks[0].shape[1], 4
     columns = []

@@ -8,8 +8,6 @@ from jaxtyping import Array, Float, Int, Key
 
 from ncl_jax.errors import UserError
 
-_FAR = jnp.inf
-
 
 def quilt(
     key: Key[Array, ""],
@@ -86,13 +84,12 @@ def _one(key, image, low, high, overlap, choices):
     reach = min(high + overlap, height)
     inner, here = jnp.arange(reach), jnp.arange(overlap)
     left, right = offsets[:, :-1], offsets[:, 1:]
-    vertical = lambda tiles, start: (  # noqa: E731  # strips [rows, columns - 1, reach, overlap, c]
-        flat[
-            (jnp.minimum(tiles[:, :, None, None, 0] + inner[None, None, :, None], height - 1)) * width
-            + tiles[:, :, None, None, 1]
-            + (start + here)[None, None, None, :]
-        ]
-    )
+
+    def vertical(tiles, start):
+        """Strips `[rows, columns - 1, reach, overlap, c]`."""
+        row = jnp.minimum(tiles[:, :, None, None, 0] + inner[None, None, :, None], height - 1)
+        return flat[row * width + tiles[:, :, None, None, 1] + (start + here)[None, None, None, :]]
+
     error = jnp.sum((vertical(left, pitch) - vertical(right, 0)) ** 2, axis=-1).astype(jnp.float32)
     error = jnp.where(inner[None, None, :, None] < pitch + overlap, error, 0.0)  # lines that no tile has
     cuts_across = jnp.pad(jnp.moveaxis(_cut(jnp.moveaxis(error, 2, 0)), 0, 1), ((0, 0), (0, 0), (1, 0)))
@@ -143,7 +140,7 @@ def _cut(error: Float[Array, "length *batch overlap"]) -> Int[Array, "length *ba
     """
 
     def neighbours(total):
-        far = jnp.full((*total.shape[:-1], 1), _FAR)
+        far = jnp.full((*total.shape[:-1], 1), jnp.inf)
         return jnp.stack(
             [jnp.concatenate([far, total[..., :-1]], -1), total, jnp.concatenate([total[..., 1:], far], -1)], -1
         )

@@ -7,6 +7,7 @@ import numpy as np
 from ncl_jax.augment import crops
 from ncl_jax.augment import views as augment_views
 from ncl_jax.negatives import texture, texture_dataset
+from ncl_jax.textures import levels
 
 SIDE = 32
 RECIPE = augment_views.Recipe()
@@ -77,4 +78,4 @@ def test_exemplars_are_patches_the_first_one_central():
 
 
 def test_sides_follow_the_image():
-    assert [texture.exemplar_side(size) for size in (224, 112, 32, 8)] == [96, 48, 14, 4]
+    assert [levels.exemplar_side(size) for size in (224, 112, 32, 8)] == [96, 48, 14, 4]

@@ -8,6 +8,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import class_accuracy, imagenet_classes, knn, robustness
@@ -51,7 +52,9 @@ def score(subject: Any, dataset: Any, found: Any, *, per_class: bool = False) ->
     return result
 
 
-def by_class(probabilities: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> dict[str, Any]:
+def by_class(
+    probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], names: tuple[str, ...]
+) -> dict[str, Any]:
     """Accuracy by class name and, of ImageNet's classes, its rank correlation with depth and siblings in WordNet."""
     accuracy = class_accuracy.per_class(probabilities, labels)
     result: dict[str, Any] = {

@@ -16,6 +16,7 @@ from ncl_jax.evaluation.sets import changed
 from ncl_jax.negatives import texture
 from ncl_jax.schema import option
 from ncl_jax.textures import synthesize
+from ncl_jax.textures.levels import exemplar_side
 
 ROWS = (Row("top1", "{name}"),)
 
@@ -38,7 +39,7 @@ def run(subject: Any, settings: Settings) -> dict[str, Any]:
     def draw(images: Any, ids: Any) -> Any:
         base = jax.random.key(settings.seed)
         keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(base, i)))(ids)
-        side = texture.exemplar_side(size)
+        side = exemplar_side(size)
         patches = texture.cut_exemplars(keys[:, 0], images, count=settings.exemplars, side=side)
         made = synthesize(keys[:, 1], patches, size=size, quality=settings.quality)
         return jnp.round(255 * made).astype(jnp.uint8)
