@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -81,21 +81,6 @@ class JsonlWriter:
         self._file.close()
 
 
-class Writers:
-    """Writes to each of several writers."""
-
-    def __init__(self, writers: Sequence[Writer]) -> None:
-        self._writers = writers
-
-    def write_scalars(self, step: int, scalars: Scalars) -> None:
-        for each in self._writers:
-            each.write_scalars(step, scalars)
-
-    def close(self) -> None:
-        for each in self._writers:
-            each.close()
-
-
 def writer(workdir: Path, step: int) -> Writer:
     """`metrics.jsonl`, whose lines after `step` (of a run cut short) are dropped first, and TensorBoard's events."""
     path = workdir / "metrics.jsonl"
@@ -110,7 +95,7 @@ def writer(workdir: Path, step: int) -> Writer:
         log.info("no events for TensorBoard, for want of TensorFlow (%s): metrics.jsonl has all figures", error)
         return JsonlWriter(path)
     events = metric_writers.AsyncWriter(metric_writers.SummaryWriter(os.fspath(workdir)))
-    return Writers([events, JsonlWriter(path)])
+    return metric_writers.MultiWriter([events, JsonlWriter(path)])  # pyright: ignore[reportArgumentType]
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -105,7 +105,7 @@ def _train(
 
         if report:
             report.start(current)
-        hooks = [stack.enter_context(metrics.profile(run_dir))] if profile and chief else []
+        trace = stack.enter_context(metrics.profile(run_dir)) if profile and chief else None
         stop = stack.enter_context(_sigterm())
 
         means, timer, in_flight = metrics.Means(), _Timer(), deque()
@@ -120,8 +120,8 @@ def _train(
             in_flight.append(scalars["loss"])
             if len(in_flight) > _IN_FLIGHT:
                 in_flight.popleft().block_until_ready()
-            for hook in hooks:
-                hook(done)
+            if trace:
+                trace(done)
 
             # The step is on its way: now there is time to fetch what the interval before it left.
             if pending:

@@ -34,7 +34,8 @@ def run(options: Options) -> Result:
         peer = torch_step.TorchStep(config, compiled=options.against == "torch_compile")
     mesh = parallel.data_mesh()
     programs = {name: program.build(variant, mesh) for name, variant in variants(config).items()}
-    full = list(programs.values())[-1]
+    last = list(programs)[-1]
+    full = programs[last]
     product, product_flops = _matrix_product(config.model.dtype)
     calls: dict[str, Callable[[], Any]] = {f"step {name}": built for name, built in programs.items()}
     calls |= _parts(full) | {"matrix product": product}
@@ -47,9 +48,7 @@ def run(options: Options) -> Result:
         "The step, by its negatives": [
             _row(name, built, measured, peak, mesh.size) for name, built in programs.items()
         ],
-        f"Where its {1e3 * measured[f'step {list(programs)[-1]}'].median:.3g} ms go (by difference)": _part_rows(
-            list(programs)[-1], measured
-        ),
+        f"Where its {1e3 * measured[f'step {last}'].median:.3g} ms go (by difference)": _part_rows(last, measured),
     }
     notes = [
         f"batch {config.batch} of noise at {config.data.image_size} px, {mesh.size} device(s), {config.model.name}, "
@@ -63,7 +62,7 @@ def run(options: Options) -> Result:
             f"most memory in use on the device by all of these together: {held['peak_bytes_in_use'] / 1e9:.2f} GB"
         )
     if peer:
-        tables[f"Against {peer.name}"] = _peer_rows(list(programs)[-1], measured)
+        tables[f"Against {peer.name}"] = _peer_rows(last, measured)
         notes += peer.notes
     return Result(tables, notes, {name: timed.samples for name, timed in measured.items()})
 

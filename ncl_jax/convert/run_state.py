@@ -3,6 +3,7 @@
 The pieces of a `TrainState` come and go as plain trees: this module knows no method and no state.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -48,11 +49,8 @@ def from_run(
             weights = {name: jax.tree.map(unaverage, weights[name], params[name]) for name in weights}
         target = {name: _variables(weights[name], old["batch_stats"].get(name, {})) for name in weights}
     trace = optax.tree_utils.tree_get(optimizer, "trace") if optimizer is not None else None
-    return Network(
-        architecture=network.architecture,
-        variables=network.variables,
-        width=network.width,
-        stem=network.stem,
+    return dataclasses.replace(
+        network,
         heads=online,
         target=target,
         queue=extra.get("queue"),

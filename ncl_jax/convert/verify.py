@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from ncl_jax.convert import names
-from ncl_jax.convert.network import Network, Variables, linear_names
+from ncl_jax.convert.network import Network, Variables, widths
 from ncl_jax.errors import UserError
 from ncl_jax.models import MLP
 from ncl_jax.models.resnet import ARCHITECTURES, STEMS
@@ -83,8 +83,7 @@ def _our_forward(network: Network, images: np.ndarray, train: bool) -> dict[str,
 
 def _mlp(head: Variables, features: np.ndarray) -> MLP | None:
     """Our MLP of these variables; None where the head has layers that ours has not."""
-    widths = tuple(head["params"][name]["kernel"].shape[1] for name in linear_names(head["params"]))
-    mlp = MLP(widths, batch_norm=bool(head.get("batch_stats")))
+    mlp = MLP(widths(head)[1:], batch_norm=bool(head.get("batch_stats")))
     fresh = jax.eval_shape(partial(mlp.init, train=False), jax.random.key(0), features)
     present = {kind: leaves for kind, leaves in head.items() if leaves}
     return mlp if jax.tree.structure(present) == jax.tree.structure(fresh) else None

@@ -1,12 +1,13 @@
 """Checkpoints that torchvision, timm, MoCo and detectron2 load."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ncl_jax.augment import views
 from ncl_jax.convert import files, mlp, names, sgd
 from ncl_jax.convert.network import Network, widths
 from ncl_jax.errors import UserError
@@ -55,8 +56,10 @@ def save_torch(
     if network.padding != "torch":
         how = {"same": "as TensorFlow does", "wide": "its first convolution by two pixels"}[network.padding]
         raise UserError(f"{path}: the network pads {how}; torchvision's ResNets cannot")
-    _CHECKS.get(layout, lambda path, network: None)(path, network)
+    if layout == "detectron2":
+        _check_detectron2(path, network)
     if layout == "timm":
+        _check_timm(path, network)
         if (file.parent / "checkpoints").exists():
             raise UserError(f"{file.parent}: is a run's workdir, whose config.json would be lost; name another folder")
         try:
@@ -182,8 +185,8 @@ def timm_config(network: Network) -> dict[str, Any]:
             "crop_pct": size / resize,
             "interpolation": "bilinear",
             "fixed_input_size": False,
-            "mean": [0.485, 0.456, 0.406],
-            "std": [0.229, 0.224, 0.225],
+            "mean": list(views.MEAN),
+            "std": list(views.STD),
             "first_conv": "conv1",
             "classifier": "fc",
         },
@@ -204,12 +207,6 @@ def _check_detectron2(path: Path, network: Network) -> None:
             f"{path}: detectron2 has no {network.architecture} with stem {network.stem!r}; "
             "expected resnet18 to resnet152 with stem 'imagenet'"
         )
-
-
-_CHECKS: dict[str, Callable[[Path, Network], None]] = {
-    "timm": _check_timm,
-    "detectron2": _check_detectron2,
-}
 
 
 def _not_mocos(network: Network) -> list[str]:

@@ -49,7 +49,6 @@ class Dataset:
     split: str
     num_examples: int
     num_classes: int | None  # None: images without labels
-    class_names: tuple[str, ...]
     image_key: str
     label_key: str | None
     extra_keys: tuple[str, ...]  # other class labels, e.g. shape and texture
@@ -62,6 +61,11 @@ class Dataset:
     reader: Callable[[int], dict[str, Any]] | None = dataclasses.field(default=None, repr=False, compare=False)
     origin: tuple[Chunk, ...] = ()  # of a reader: where its records come from; of drawn ones the split is the file
     textures: tuple["Dataset", ...] = ()  # their record i belongs to record i of this one
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the labels; empty where they have none."""
+        return self.names.get(self.label_key or "", ())
 
     def record_name(self, index: int) -> str:
         """What a person needs to find record `index`: the image file, or the TFRecord file and the place in it."""
@@ -160,7 +164,6 @@ def _drawn(name: str, split: str) -> Dataset:
         split=split,
         num_examples=len(ids),
         num_classes=len(drawn.SHAPES),
-        class_names=drawn.CLASS_NAMES,
         image_key="image",
         label_key="label",
         extra_keys=("shape", "texture"),
@@ -265,7 +268,6 @@ def _handle(name: str, builder: Any, split: str) -> Dataset:
         "split": split,
         "num_examples": sum(high - low for _, low, high in bounds),
         "num_classes": num_classes,
-        "class_names": names.get(label_key or "", ()),
         "image_key": image_key,
         "label_key": label_key,
         "extra_keys": extra_keys,

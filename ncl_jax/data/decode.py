@@ -10,7 +10,7 @@ image, are cut off, or hold more than MAX_PIXELS (known from the header, before 
 import numpy as np
 import tensorflow as tf
 
-MAX_PIXELS = 178_956_970  # Pillow's limit for a decompression bomb
+from ncl_jax.data.pictures import MAX_PIXELS
 
 
 def is_jpeg(encoded: tf.Tensor) -> tf.Tensor:

@@ -159,10 +159,12 @@ def free_bytes(mesh: Mesh) -> int:
 def abstract(count: int, side: int, mesh: Mesh) -> Cache:
     """Shapes and dtypes of a cache of `count` images, without any array; padded so that each device holds as many."""
     padded = -(-count // mesh.size) * mesh.size
-    shapes = {"images": (padded, side, side, 3), "labels": (count,), "aspects": (count,)}
-    dtypes: Any = {"images": jnp.uint8, "labels": jnp.int32, "aspects": jnp.float32}
-    structs: Any = {name: jax.ShapeDtypeStruct(shape, dtypes[name]) for name, shape in shapes.items()}
-    return Cache(**structs)
+    struct: Any = jax.ShapeDtypeStruct
+    return Cache(
+        images=struct((padded, side, side, 3), jnp.uint8),
+        labels=struct((count,), jnp.int32),
+        aspects=struct((count,), jnp.float32),
+    )
 
 
 def place(

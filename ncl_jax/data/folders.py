@@ -68,7 +68,6 @@ def fields(name: str, spec: str) -> dict[str, Any]:
     return {
         "num_examples": len(examples),
         "num_classes": len(labels),
-        "class_names": tuple(labels),
         "names": {"label": tuple(labels)},
         "paths": tuple(path for _, path in examples),
         "folder_labels": np.array([place[label] for label, _ in examples], np.int32),

@@ -1,6 +1,7 @@
 """Which classes a change helps and which it costs, and whether fine classes differ from coarse ones."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -32,19 +33,15 @@ def against_hierarchy(accuracy: Float[np.ndarray, " c"], hierarchy: Mapping[str,
     """
     seen = np.isfinite(accuracy)
     return {
-        name: _correlation(_ranks(np.asarray(accuracy)[seen]), _ranks(np.asarray(values, np.float64)[seen]))
+        name: _rank_correlation(np.asarray(accuracy)[seen], np.asarray(values, np.float64)[seen])
         for name, values in hierarchy.items()
     }
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 0; equal values share the mean of their ranks."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts + 1) / 2)[place.ravel()]
+def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    if len(a) < 2 or not (np.ptp(a) and np.ptp(b)):
+        return float("nan")
+    from scipy.stats import spearmanr  # only here: a second to import
 
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    size = np.sqrt(np.sum(a * a) * np.sum(b * b))
-    return float(np.sum(a * b) / size) if size > 0 else float("nan")
+    result: Any = spearmanr(a, b)
+    return float(result.statistic)

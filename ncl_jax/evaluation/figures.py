@@ -91,29 +91,21 @@ def class_scatter(accuracy: Float[np.ndarray, " c"], hierarchy: Mapping[str, Seq
 
 
 def nearest_neighbours(
-    queries: UInt8[np.ndarray, "q s s 3"],
-    query_features: Float[np.ndarray, "q d"],
-    images: UInt8[np.ndarray, "n s s 3"],
-    features: Float[np.ndarray, "n d"],
-    path: str | Path,
-    *,
-    count: int = 8,
+    queries: UInt8[np.ndarray, "q s s 3"], nearest: UInt8[np.ndarray, "q k s s 3"], path: str | Path
 ) -> Path:
-    """A grid: each row a query and, behind a gap, its `count` nearest images by cosine, the nearest first."""
+    """A grid: each row a query and, behind a gap, its nearest images, the nearest first."""
     from PIL import Image
 
-    cosine = np.asarray(normalize_rows(query_features)) @ np.asarray(normalize_rows(features)).T
-    nearest = np.argsort(-cosine, axis=1, kind="stable")[:, :count]
     zoom = max(1, 96 // queries.shape[1])
-    queries, images = (x.repeat(zoom, axis=1).repeat(zoom, axis=2) for x in (queries, images))
+    queries, nearest = (x.repeat(zoom, axis=-3).repeat(zoom, axis=-2) for x in (queries, nearest))
     side, gap = queries.shape[1], max(2, queries.shape[1] // 16)
     sheet = np.full((len(queries) * (side + gap) - gap, (nearest.shape[1] + 1) * (side + gap) + gap, 3), 255, np.uint8)
     for row, (query, found) in enumerate(zip(queries, nearest, strict=True)):
         top = row * (side + gap)
         sheet[top : top + side, :side] = query
-        for column, index in enumerate(found):
+        for column, image in enumerate(found):
             left = (column + 1) * (side + gap) + gap
-            sheet[top : top + side, left : left + side] = images[index]
+            sheet[top : top + side, left : left + side] = image
     Image.fromarray(sheet).save(path)
     return Path(path)
 

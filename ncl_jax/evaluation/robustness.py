@@ -12,6 +12,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import Float, Int
 
 from ncl_jax.errors import UserError
+from ncl_jax.evaluation import corruptions
 
 # AlexNet's error per corruption of ImageNet-C, mean over the severities (Hendrycks & Dietterich 2019).
 ALEXNET_ERRORS = {
@@ -31,8 +32,6 @@ ALEXNET_ERRORS = {
     "pixelate": 0.71784,
     "jpeg_compression": 0.6065,
 }
-CORRUPTIONS = tuple(ALEXNET_ERRORS)  # the 15 that the mean is taken over
-SEVERITIES = (1, 2, 3, 4, 5)
 
 
 def evaluate_corruptions(
@@ -40,8 +39,8 @@ def evaluate_corruptions(
     batches: Iterable[Mapping[str, np.ndarray]],
     corrupt: Callable[..., Any],
     *,
-    names: Sequence[str] = CORRUPTIONS,
-    severities: Sequence[int] = SEVERITIES,
+    names: Sequence[str] = corruptions.NAMES,
+    severities: Sequence[int] = corruptions.SEVERITIES,
 ) -> dict[str, list[float]]:
     """Top-1 in [0, 1] per corruption, one number for each severity.
 
@@ -76,7 +75,7 @@ def summarize_corruptions(
     elsewhere it is left out.
     Corruptions beyond the 15 count in `per_corruption` only; of them alone there is no `mean`.
     """
-    standard = [name for name in CORRUPTIONS if name in accuracy]
+    standard = [name for name in corruptions.NAMES if name in accuracy]
     per_corruption = {name: float(np.mean(values)) for name, values in accuracy.items()}
     summary: dict[str, Any] = {
         **({"mean": float(np.mean([per_corruption[name] for name in standard]))} if standard else {}),
@@ -84,15 +83,17 @@ def summarize_corruptions(
         "per_corruption": per_corruption,
         "per_severity": {name: [float(v) for v in values] for name, values in accuracy.items()},
     }
-    whole = len(standard) == len(CORRUPTIONS) and all(len(accuracy[name]) == len(SEVERITIES) for name in standard)
+    whole = len(standard) == len(corruptions.NAMES) and all(
+        len(accuracy[name]) == len(corruptions.SEVERITIES) for name in standard
+    )
     if (num_classes, image_size) == (1000, 224) and whole:
-        summary["mce"] = mean_corruption_error({name: 1 - per_corruption[name] for name in CORRUPTIONS})
+        summary["mce"] = mean_corruption_error({name: 1 - per_corruption[name] for name in corruptions.NAMES})
     return summary
 
 
 def mean_corruption_error(errors: Mapping[str, float]) -> float:
     """mCE in percent: the mean over the 15 corruptions of the error divided by AlexNet's; AlexNet itself has 100."""
-    missing = [name for name in CORRUPTIONS if name not in errors]
+    missing = [name for name in corruptions.NAMES if name not in errors]
     if missing:
         raise UserError(f"mCE: {missing[0]} was not measured; it takes all of the 15 corruptions")
     return float(100 * np.mean([errors[name] / reference for name, reference in ALEXNET_ERRORS.items()]))

@@ -23,9 +23,20 @@ class Measure(NamedTuple):
     unit: str
 
     def __str__(self) -> str:
-        if self.unit == "%":
-            return f"{100 * self.value:.1f} %"
-        return f"{self.value:.3f}{self.unit}" if abs(self.value) < 10 else f"{self.value:.1f}{self.unit}"
+        return number(self.value, self.unit) + (" %" if self.unit == "%" else self.unit)
+
+
+def number(value: float | None, unit: str, *, signed: bool = False, like: float | None = None) -> str:
+    """A figure without its unit: shares in percent, numbers below 10 with three digits behind the point.
+
+    A difference is `signed`. `like`: the figure that it belongs to and shares its digits with.
+    """
+    if value is None:
+        return ""
+    sign = "+" if signed else ""
+    if unit == "%":
+        return f"{100 * value:{sign}.1f}"
+    return f"{value:{sign}.3f}" if abs(value if like is None else like) < 10 else f"{value:{sign}.1f}"
 
 
 def measures(result: Mapping[str, Any], rows: Sequence[Row], name: str = "", kind: str = "") -> Iterator[Measure]:

@@ -234,18 +234,16 @@ class Subject:
         return self.probe.accuracy(self.test["features"], self.test["label"])
 
     @functools.cached_property
-    def _local(self) -> tuple[Any, Any, Any]:
-        """Variables and probe on this process's own devices, and how a batch lies over these."""
-        mesh = self.encoder.own_mesh
+    def _local(self) -> tuple[Any, Any]:
+        """Variables and probe on this process's own devices."""
+        whole = parallel.replicated(self.encoder.own_mesh)
         probe = {name: getattr(self.probe, name) for name in ("kernel", "bias", "mean", "scale")}
-        whole = parallel.replicated(mesh)
         variables = jax.tree.map(parallel.local_value, self.variables)
-        return jax.device_put(variables, whole), jax.device_put(probe, whole), parallel.batch_sharding(mesh)
+        return jax.device_put(variables, whole), jax.device_put(probe, whole)
 
     def predict(self, images: UInt8[Any, "b s s 3"]) -> Float[Array, "b c"]:
         """Class probabilities of images of this process: no other process takes part, nothing waits for the result."""
-        variables, probe, split = self._local
-        return self.encoder.classify(variables, probe, jax.device_put(images, split))
+        return self.encoder.classify(*self._local, self.encoder.place(images))
 
 
 def _probabilities(features: Float[Array, "b d"], probe: Mapping[str, Any]) -> Float[Array, "b c"]:

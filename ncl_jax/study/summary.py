@@ -139,8 +139,7 @@ def _values(found: list[dict[str, Any]]) -> tuple[list[Measure], dict[str, dict[
             if math.isfinite(measure.value):
                 names.setdefault(measure.key, measure)
                 values.setdefault(run["variant"], {}).setdefault(measure.key, {})[run["seed"]] = measure.value
-    last = [m for m in names.values() if m.key.startswith("training/")]
-    return [m for m in names.values() if m not in last] + last, values
+    return sorted(names.values(), key=lambda measure: measure.key.startswith("training/")), values
 
 
 def _group(key: str, found: list[dict[str, Any]]) -> str:

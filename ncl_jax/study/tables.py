@@ -5,21 +5,10 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+from ncl_jax.evaluation.rows import number
+
 Document = Mapping[str, Any]
 MORE = {"analysis": "Analyses of the features", "training": "At the end of training (last line of the log)"}
-
-
-def number(value: float | None, unit: str, *, signed: bool = False, like: float | None = None) -> str:
-    """A figure without its unit: shares in percent, numbers below 10 with three digits behind the point.
-
-    A difference is `signed`. `like`: the figure that it belongs to and shares its digits with.
-    """
-    if value is None:
-        return ""
-    sign = "+" if signed else ""
-    if unit == "%":
-        return f"{100 * value:{sign}.1f}"
-    return f"{value:{sign}.3f}" if abs(value if like is None else like) < 10 else f"{value:{sign}.1f}"
 
 
 def with_spread(mean: float | None, deviation: float | None, unit: str) -> str:

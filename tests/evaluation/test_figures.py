@@ -47,10 +47,9 @@ def test_map(method, tmp_path):
 
 
 def test_neighbours_are_sorted_by_cosine(tmp_path):
-    features = np.array([[1.0, 0.0], [5.0, 5.0], [0.0, 1.0]])
     images = np.stack([np.full((16, 16, 3), v, np.uint8) for v in (10, 20, 30)])
     query = np.full((1, 16, 16, 3), 99, np.uint8)
-    path = figures.nearest_neighbours(query, np.array([[0.1, 3.0]]), images, features, tmp_path / "n.png", count=2)
+    path = figures.nearest_neighbours(query, images[None, [2, 1]], tmp_path / "n.png")
     with Image.open(path) as image:
         row = np.asarray(image)[8, :, 0]
     assert row[0] == 99

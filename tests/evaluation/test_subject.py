@@ -9,7 +9,7 @@ import pytest
 
 from ncl_jax import config as config_lib
 from ncl_jax import methods, parallel
-from ncl_jax.evaluation import linear_probe, protocol, test_views
+from ncl_jax.evaluation import linear_probe, protocol, training_views
 from ncl_jax.evaluation.sets import feature_statistics, similarity
 
 
@@ -58,7 +58,7 @@ def test_a_later_evaluation_compiles_nothing(make, compilations):
 
 def test_views_of_an_image_meet_again(make, monkeypatch):
     """Keys come shuffled over the groups of batch norm: where each is its query's own view, they must align."""
-    view, orders = test_views.make_views, []
+    view, orders = training_views.make_views, []
 
     def twins(config, key, batch):
         views = view(config, key, batch)
@@ -69,9 +69,9 @@ def test_views_of_an_image_meet_again(make, monkeypatch):
             orders.append(np.asarray(views["key_order"]))
             yield views
 
-    batches = test_views.batches
-    monkeypatch.setattr(test_views, "make_views", twins)
-    monkeypatch.setattr(test_views, "batches", recorded)
+    batches = training_views.batches
+    monkeypatch.setattr(training_views, "make_views", twins)
+    monkeypatch.setattr(training_views, "batches", recorded)
     subject = make()
     monkeypatch.setattr(subject.encoder, "_programs", {})
     queries, keys = feature_statistics._views(subject, 16)

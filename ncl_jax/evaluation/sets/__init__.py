@@ -69,13 +69,9 @@ REGISTRY: dict[str, ModuleType] = {
 config.TEST_SETS.update({kind: module.Settings for kind, module in REGISTRY.items()})
 
 
-def _module(settings: Any) -> ModuleType:
-    return next(module for module in REGISTRY.values() if isinstance(settings, module.Settings))
-
-
 def kind_of(settings: Any) -> str:
     """The name in REGISTRY."""
-    return next(kind for kind, module in REGISTRY.items() if module is _module(settings))
+    return next(kind for kind, module in REGISTRY.items() if isinstance(settings, module.Settings))
 
 
 def available(subject: Any, chosen: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -86,8 +82,9 @@ def available(subject: Any, chosen: Mapping[str, Any]) -> tuple[dict[str, Any], 
     there, missing = {}, {}
     for name, settings in chosen.items():
         try:
-            _module(settings).check(subject, settings)
-            if subject.unlabelled and not getattr(_module(settings), "UNLABELLED", False):
+            module = REGISTRY[kind_of(settings)]
+            module.check(subject, settings)
+            if subject.unlabelled and not getattr(module, "UNLABELLED", False):
                 raise UserError(subject.unlabelled)
             there[name] = settings
         except Mistake:
@@ -111,7 +108,7 @@ def run(subject: Any, chosen: Mapping[str, Any]) -> tuple[dict[str, dict[str, An
         kind = kind_of(settings)
         subject.measured = name if name != kind else ""
         try:
-            results[name] = {"kind": kind, **_module(settings).run(subject, settings)}
+            results[name] = {"kind": kind, **REGISTRY[kind].run(subject, settings)}
         except Exception as error:  # after hours of others: these must not be lost
             alone = isinstance(error, Unreadable) or not isinstance(error, UserError)
             if alone and jax.process_count() > 1:  # the other processes are in the middle of this set

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from ncl_jax import parallel
-from ncl_jax.evaluation import feature_statistics, test_views
+from ncl_jax.evaluation import feature_statistics, training_views
 from ncl_jax.evaluation.rows import Row
 from ncl_jax.schema import option
 
@@ -25,7 +25,7 @@ class Settings:
 
 
 def check(subject: Any, settings: Settings) -> None:
-    test_views.as_trained(subject.config)
+    training_views.as_trained(subject.config)
 
 
 def run(subject: Any, settings: Settings) -> dict[str, Any]:
@@ -42,10 +42,10 @@ def run(subject: Any, settings: Settings) -> dict[str, Any]:
 
 def _views(subject: Any, images: int) -> tuple[np.ndarray, np.ndarray]:
     """Features of two random views of each image, made as in training; batch norm in eval mode."""
-    config = test_views.as_trained(subject.config)
+    config = training_views.as_trained(subject.config)
     variables = jax.device_put(jax.tree.map(parallel.local_value, subject.variables), jax.local_devices()[0])
     encode, pairs = subject.encoder.encode_views, []
-    for views in test_views.batches(subject.encoder, config, images=images):
+    for views in training_views.batches(subject.encoder, config, images=images):
         queries, shuffled = (np.asarray(encode(variables, views[name]), np.float32) for name in ("query", "key"))
         keys = np.empty_like(shuffled)
         keys[np.asarray(views["key_order"])] = shuffled

@@ -44,14 +44,8 @@ def run(subject: Any, settings: Settings) -> dict[str, Any]:
     if path:
         shown = np.unique(nearest)
         images = _images(subject, test["id"][np.concatenate([queries, shown])])
-        figures.nearest_neighbours(
-            images[: len(queries)],
-            test["features"][queries],
-            images[len(queries) :],
-            test["features"][shown],
-            path,
-            count=settings.count,
-        )
+        found = images[len(queries) :][np.searchsorted(shown, nearest)]
+        figures.nearest_neighbours(images[: len(queries)], found, path)
     if subject.unlabelled:
         return {}  # a figure alone
     return {"same_class": float(np.mean(test["label"][nearest] == test["label"][queries][:, None]))}

@@ -11,7 +11,7 @@ import numpy as np
 
 from ncl_jax import methods, parallel
 from ncl_jax.errors import UserError
-from ncl_jax.evaluation import figures, similarity, test_views
+from ncl_jax.evaluation import figures, similarity, training_views
 from ncl_jax.evaluation.rows import Row
 from ncl_jax.schema import option
 
@@ -48,7 +48,7 @@ def run(subject: Any, settings: Settings) -> dict[str, Any]:
     params, extra = jax.device_put(jax.tree.map(parallel.local_value, current), jax.local_devices()[0])
     compare = subject.encoder.once(("similarity", repr(config)), lambda: _comparison(config))
     found: dict[str, list[np.ndarray]] = {}
-    for views in test_views.batches(subject.encoder, config, images=settings.images):
+    for views in training_views.batches(subject.encoder, config, images=settings.images):
         for kind, values in _cosines(config, compare(params, extra, views), extra.get("queue")).items():
             found.setdefault(kind, []).append(values)
     cosines = {kind: np.concatenate(values) for kind, values in found.items()}
@@ -59,7 +59,7 @@ def run(subject: Any, settings: Settings) -> dict[str, Any]:
 
 
 def _config(subject: Any) -> Any:
-    return test_views.as_trained(subject.config, keep=tuple(subject.config.negatives))
+    return training_views.as_trained(subject.config, keep=tuple(subject.config.negatives))
 
 
 def _comparison(config: Any) -> Any:
