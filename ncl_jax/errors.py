@@ -25,5 +25,5 @@ class Missing(UserError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, at most 200 characters; its kind where there is none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    """The first line of an exception's message, at most 300 characters; its kind where there is none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

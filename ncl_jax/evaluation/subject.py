@@ -118,7 +118,9 @@ class Subject:
         try:
             dataset = datasets.open_dataset(name or data.name, split or data.test_split, data_dir=data.data_dir)
         except NoSplit as error:
-            raise (Mistake(str(error)) if name else error) from error
+            if name:
+                raise Mistake(str(error)) from error
+            raise
         return dataset.need_labels() if labels else dataset
 
     def batches(self, dataset: datasets.Dataset, *, whole: bool = False) -> Iterator[dict[str, np.ndarray]]:
