@@ -55,6 +55,6 @@ def difference(
 
 def quantile(confidence: float, freedom: float) -> float:
     """t such that Student's t of so many degrees of freedom lies within +-t with this probability."""
-    from scipy.special import stdtrit  # comes with jax
+    from scipy.special import stdtrit
 
     return float(stdtrit(freedom, (1 + confidence) / 2))

@@ -41,7 +41,7 @@ class Stage(NamedTuple):
 @functools.lru_cache(maxsize=4)
 def tables(size: int) -> tuple[Stage, ...]:
     """The order of resolution and everyone's neighbours; about 40 MB at 224 px."""
-    from scipy.spatial import KDTree  # comes with jax
+    from scipy.spatial import KDTree
 
     total = size * size
     order = np.random.default_rng(_ORDER_SEED).permutation(total)
