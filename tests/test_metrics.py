@@ -40,3 +40,11 @@ def test_means_start_anew_with_every_interval():
     means.add({"loss": jnp.float32(7.0)})
     assert metrics.Means.fetch(first) == pytest.approx({"loss": 2.0})
     assert metrics.Means.fetch(means.take()) == pytest.approx({"loss": 7.0})
+
+
+def test_a_program_that_has_the_accelerators_already_keeps_them(tmp_path, monkeypatch):
+    def late(*_):
+        raise RuntimeError("Visible devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config, "set_visible_devices", late)
+    metrics.writer(tmp_path, 0).close()

@@ -94,7 +94,8 @@ def import_tensorflow() -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
 
-    tf.config.set_visible_devices([], "GPU")
+    with contextlib.suppress(RuntimeError):  # the caller's own program uses it on them already
+        tf.config.set_visible_devices([], "GPU")
     return tf
 
 
