@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from ncl_jax import checkpoint, convert, methods, optim, parallel, state, workdir
 from ncl_jax.config import Config
-from ncl_jax.data import datasets, rows
+from ncl_jax.data import overlap, rows
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import curves, knn, report, sets
 from ncl_jax.evaluation.rows import Measure
@@ -35,7 +35,7 @@ def check(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:
     are missing or have no labels.
     """
     test = subject.open()
-    datasets.need_other_images(subject.train_set, test)
+    overlap.need_other_images(subject.train_set, test)
     for dataset in (subject.train_set, test):
         if (rows.first_labels(dataset, LOOKED_AT) < 0).any():
             raise UserError(f"dataset {dataset.name}[{dataset.split}]: has images without a label; name another split")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from builders import Imagenet2012, Unlabelled, encoded, picture
 
-from ncl_jax.data import columns, datasets, folders, imagenet100, memory, prepared, rows, shapes_textures
+from ncl_jax.data import columns, datasets, folders, imagenet100, memory, overlap, prepared, rows, shapes_textures
 from ncl_jax.data.datasets import open_dataset, split_names
 from ncl_jax.errors import UserError
 
@@ -75,10 +75,10 @@ def test_images_that_are_in_both_parts_are_refused(data_dir, array_dir, tmp_path
         (5, 10, drawn),
     ):
         with pytest.raises(UserError, match=f": {shared} of the {of} images of .* are in .* too; name parts"):
-            datasets.need_other_images(train, test)
-    datasets.need_other_images(*parts(name, "train[:80%]", "test[80%:]"))
+            overlap.need_other_images(train, test)
+    overlap.need_other_images(*parts(name, "train[:80%]", "test[80%:]"))
     for folder in (data_dir, array_dir):
-        datasets.need_other_images(*parts("jpegs", "bad+train[:35]", "train[35:]", data_dir=folder))
+        overlap.need_other_images(*parts("jpegs", "bad+train[:35]", "train[35:]", data_dir=folder))
 
 
 def test_folder_has_the_files_of_tfds_in_its_order_and_leaves_other_splits_alone(folder, monkeypatch):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ncl_jax.data import datasets
+from ncl_jax.data import overlap
 from ncl_jax.errors import Mistake, UserError
 from ncl_jax.evaluation import class_accuracy, knn, linear_probe
 from ncl_jax.evaluation.rows import Row
@@ -31,7 +31,7 @@ def check(subject: Any, settings: Settings) -> None:
     if not settings.dataset:
         raise Mistake("config.evaluation.sets: a set of kind transfer needs dataset, a TFDS name or folder:PATH")
     train, test = _open(subject, settings)
-    datasets.need_other_images(train, test)
+    overlap.need_other_images(train, test)
     if train.class_names != test.class_names:
         raise UserError(f"dataset {settings.dataset}: {train.split} and {test.split} have other classes")
 
