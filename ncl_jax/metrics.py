@@ -12,14 +12,13 @@ import os
 import shutil
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import jax
 from clu import metrics, parameter_overview
-
-from ncl_jax.data.prepared import import_tensorflow
 
 log = logging.getLogger(__name__)
 
@@ -89,13 +88,27 @@ def writer(workdir: Path, step: int) -> Writer:
     partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
     os.replace(partial, path)
     try:
-        import_tensorflow()
-        from clu import metric_writers
+        writers = _clu_writers()
     except ImportError as error:
         log.info("no events for TensorBoard, for want of TensorFlow (%s): metrics.jsonl has all figures", error)
         return JsonlWriter(path)
-    events = metric_writers.AsyncWriter(metric_writers.SummaryWriter(os.fspath(workdir)))
-    return metric_writers.MultiWriter([events, JsonlWriter(path)])  # pyright: ignore[reportArgumentType]
+    events = writers.AsyncWriter(writers.SummaryWriter(os.fspath(workdir)))
+    return writers.MultiWriter([events, JsonlWriter(path)])  # pyright: ignore[reportArgumentType]
+
+
+def _clu_writers() -> Any:
+    """clu's writers; they import TensorFlow, which is imported its own way before, and TensorBoard's hyperparameters.
+
+    Of these one class is derived from Keras', which would be imported for it alone: an eighth of the start of a run.
+    """
+    import ncl_jax.data.tf  # noqa: F401
+
+    derived = types.ModuleType("tensorboard.plugins.hparams._keras")
+    derived.Callback = object  # pyright: ignore[reportAttributeAccessIssue]
+    sys.modules.setdefault(derived.__name__, derived)
+    from clu import metric_writers
+
+    return metric_writers
 
 
 def read(path: Path) -> list[dict[str, Any]]:

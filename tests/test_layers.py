@@ -47,7 +47,7 @@ FLOORS = {
 }
 # Outside package -> where alone it may be imported.
 HOMES = {
-    "tensorflow": ("data", "textures.build"),
+    "tensorflow": ("data.tf",),
     "tensorflow_datasets": ("data", "textures.build"),
     "clu": ("metrics",),
     "orbax": ("checkpoint",),

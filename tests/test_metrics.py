@@ -1,6 +1,8 @@
 """Where figures go."""
 
 import json
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,8 +16,33 @@ def test_events_leave_the_accelerators_to_jax(tmp_path, monkeypatch):
     """TensorFlow writes them and would take a GPU's whole memory, of a run that reads no TFRecords otherwise."""
     hidden = []
     monkeypatch.setattr(tf.config, "set_visible_devices", lambda devices, kind: hidden.append((devices, kind)))
+    monkeypatch.delitem(sys.modules, "ncl_jax.data.tf", raising=False)
     metrics.writer(tmp_path, 0).close()
     assert hidden == [([], "GPU")]
+
+
+_EVENTS = """
+import sys
+from pathlib import Path
+
+from ncl_jax import metrics
+
+writer = metrics.writer(Path(sys.argv[1]), 0)
+writer.write_scalars(1, {"loss": 0.5})
+writer.close()
+assert "keras.src" not in sys.modules
+import tensorflow as tf
+
+print(tf.keras.layers.Dense)
+"""
+
+
+def test_events_bring_no_keras_and_leave_it_to_whoever_asks(tmp_path):
+    done = subprocess.run([sys.executable, "-c", _EVENTS, tmp_path], capture_output=True, text=True)
+    assert "layers.core.dense.Dense" in done.stdout, done.stderr
+    (events,) = tmp_path.glob("events.out.tfevents.*")
+    values = [value for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value]
+    assert [(value.tag, tf.make_ndarray(value.tensor)) for value in values] == [("loss", 0.5)]
 
 
 def test_a_writer_drops_what_a_run_cut_short_wrote_behind_its_checkpoint(tmp_path):
@@ -47,4 +74,5 @@ def test_a_program_that_has_the_accelerators_already_keeps_them(tmp_path, monkey
         raise RuntimeError("Visible devices cannot be modified after being initialized")
 
     monkeypatch.setattr(tf.config, "set_visible_devices", late)
+    monkeypatch.delitem(sys.modules, "ncl_jax.data.tf", raising=False)
     metrics.writer(tmp_path, 0).close()

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from ncl_jax.data.records import plain
+from ncl_jax.data.tf import tf
 
 
 def only_good(rows: Any, function: Callable[[Any], dict[str, tf.Tensor]], size: int, threads: int) -> dict:

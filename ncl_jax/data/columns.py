@@ -3,7 +3,7 @@
 from typing import Any
 
 from ncl_jax.data.datasets import Dataset
-from ncl_jax.data.prepared import import_tensorflow, import_tfds
+from ncl_jax.data.prepared import import_tfds
 from ncl_jax.errors import UserError
 
 
@@ -13,7 +13,9 @@ def read(dataset: Dataset, key: str) -> list[Any]:
     Raises UserError where the dataset has no such feature. Image folders have none.
     """
     need(dataset, key)
-    tf, tfds = import_tensorflow(), import_tfds()
+    from ncl_jax.data.tf import tf
+
+    tfds = import_tfds()
     features = tfds.decode.PartialDecoding({key: True}).extract_features(dataset.features)
     values = []
     for chunk in dataset.chunks:

@@ -8,9 +8,9 @@ image, are cut off, or hold more than MAX_PIXELS (known from the header, before 
 # (TensorFlow's stubs know neither symbolic arguments, None as a bound, nor slices with an ellipsis.)
 
 import numpy as np
-import tensorflow as tf
 
 from ncl_jax.data.pictures import MAX_PIXELS
+from ncl_jax.data.tf import tf
 
 
 def is_jpeg(encoded: tf.Tensor) -> tf.Tensor:

@@ -68,7 +68,8 @@ class Imagenet100(tfds.core.GeneratorBasedBuilder):
         if source.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
             examples = source.as_data_source(**options)
         else:
-            prepared.import_tensorflow()
+            import ncl_jax.data.tf  # noqa: F401  (before TFDS imports TensorFlow its own way)
+
             examples = source.as_dataset(**options).as_numpy_iterator()
         for example in examples:
             wnid = wnids[example["label"]]

@@ -48,6 +48,8 @@ def _build(builder: Any, target: Path) -> None:
     log.info("building dataset %s in %s", builder.name, target)
     start = time.perf_counter()
     tfds = import_tfds()
+    with contextlib.suppress(ImportError):  # only some datasets need it
+        import ncl_jax.data.tf  # noqa: F401  (before TFDS imports TensorFlow its own way)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces sizes and places there; the log line says it
@@ -72,7 +74,7 @@ def has_tensorflow() -> bool:
 
 
 def import_tfds() -> Any:
-    """tensorflow_datasets with TensorFlow kept quiet. It does not import TensorFlow: `import_tensorflow` does.
+    """tensorflow_datasets with TensorFlow kept quiet. It does not import TensorFlow: `ncl_jax.data.tf` does.
 
     Raises UserError where it is not installed.
     """
@@ -87,16 +89,6 @@ def import_tfds() -> Any:
 
     logging.getLogger("absl").addFilter(_wanted)
     return tfds
-
-
-def import_tensorflow() -> Any:
-    """TensorFlow kept quiet and off the accelerators, whose memory belongs to JAX."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow as tf
-
-    with contextlib.suppress(RuntimeError):  # the caller's own program uses it on them already
-        tf.config.set_visible_devices([], "GPU")
-    return tf
 
 
 def _wanted(record: logging.LogRecord) -> bool:

@@ -14,15 +14,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from ncl_jax.data.datasets import Chunk, Dataset
-from ncl_jax.data.prepared import import_tensorflow, import_tfds
+from ncl_jax.data.prepared import import_tfds
+from ncl_jax.data.tf import tf
 from ncl_jax.errors import Unreadable, first_line
 
 # AutoGraph has nothing to rewrite here, and where it fails it prints the whole environment.
 plain = tf.autograph.experimental.do_not_convert
-import_tensorflow()  # quiet, and off the accelerators
 INTERLEAVED = 16  # files read at a time where a dataset is too large to be shuffled whole
 
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import tensorflow as tf
 
 from ncl_jax import metrics, parallel, workdir
 from ncl_jax.data import datasets, prepared
+from ncl_jax.data.tf import tf
 from ncl_jax.errors import UserError, first_line
 from ncl_jax.textures import QUALITIES, build_examples, build_sample
 from ncl_jax.textures.build_examples import Recipe

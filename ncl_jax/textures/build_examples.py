@@ -23,12 +23,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tensorflow as tf
 from jaxtyping import Array, Int, UInt8, UInt32
 from PIL import Image
 
 from ncl_jax.data import batches, datasets, decode, prepared, records, workers
 from ncl_jax.data.texture_datasets import texture_name
+from ncl_jax.data.tf import tf
 from ncl_jax.textures.synthesis import synthesize
 
 PNG_UP_TO = 64  # pixels: smaller textures are stored without loss, larger ones as JPEG of quality 95

@@ -4,9 +4,9 @@ import os
 
 import jax
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
+from ncl_jax.data.tf import tf
 from ncl_jax.errors import UserError, first_line
 from ncl_jax.textures import build_examples, quality
 from ncl_jax.textures.build_examples import Recipe
