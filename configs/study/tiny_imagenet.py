@@ -55,8 +55,14 @@ def get_config(variant: str | None = None) -> dict:
             "overrides": {"negatives": {**patch["negatives"], **texture["negatives"]}},
         },
     }
+    quilt = {"label": "quilt (fainter seams), alpha 2", "overrides": {"negatives": {"quilt": {"alpha": 2.0}}}}
     if variant == "quilt":
-        variants["quilt"] = {"label": "quilt (fainter seams), alpha 2", "overrides": {"negatives": {"quilt": {}}}}
+        variants["quilt"] = quilt
+    if variant == "cpu":
+        variants["quilt_online"] = {
+            "label": f"{quilt['label']}, with gradient",
+            "overrides": quilt["overrides"] | {"method.non_semantic_encoder": "online"},
+        }
     gpu = {
         "epochs": 20 if variant == "quick" else 100,
         "data.cache": "device",
