@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 from orbax.checkpoint import v1 as ocp
 
-from ncl_jax import workdir
+from ncl_jax import storage, workdir
 from ncl_jax.errors import UserError, first_line
 
 Tree = TypeVar("Tree")
@@ -39,7 +39,7 @@ class Checkpoints:
     """
 
     def __init__(self, run_dir: Path | str, *, keep: int = 2, keep_every_steps: int = 0, reading: bool = False) -> None:
-        self.folder, self._reading = Path(run_dir).resolve() / "checkpoints", reading
+        self.folder, self._reading = storage.locate(run_dir) / "checkpoints", reading
         rules: list[Any] = [_policies.LatestN(keep)]
         if keep_every_steps:
             rules.append(_policies.EveryNSteps(keep_every_steps))
@@ -80,7 +80,8 @@ class Checkpoints:
             # cannot write. The new one of a save that the folder was moved under has all but what the run put there.
             if self._mark is not None:
                 self._mark.stat()
-            tempfile.TemporaryFile(dir=self.folder).close()
+            if not storage.in_bucket(self.folder):
+                tempfile.TemporaryFile(dir=self.folder).close()
             if step not in self.steps:
                 self._settle()
                 self._saving = self._checkpointer.save_async(step, copy, force=True, custom_metadata=notes)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import ncl_jax
+from ncl_jax import storage
 from ncl_jax.errors import UserError, first_line
 
 _ABOUT = "Contrastive pretraining that does not lean on texture."
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, rest = parser.parse_known_args(argv)
     try:
         overrides = _overrides(rest)
-        _need_names(arguments)
+        _check_names(arguments)
         arguments.run(arguments, overrides)
     except UserError as error:
         print(f"ncl-jax {arguments.command}: {error}", file=sys.stderr)
@@ -149,13 +150,18 @@ def _add_processes(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--process_index", type=int, help="of this process, from 0")
 
 
-def _need_names(arguments: argparse.Namespace) -> None:
-    """UserError for an empty path or name, as of a variable that is not set: it would be the folder one is in."""
+def _check_names(arguments: argparse.Namespace) -> None:
+    """UserError for an empty path or name, as of a variable that is not set: it would be the folder one is in; and for
+    a bucket where only a folder will do."""
+    runs = arguments.command in ("pretrain", "evaluate") or (arguments.command == "convert" and arguments.config)
     for name, value in vars(arguments).items():
+        flag = f"--{'import' if name == 'take_from' else name}"
+        if arguments.command == "convert" and name in ("input", "output"):
+            flag = name.upper()
         if value == "" and name not in ("only", "splits"):  # none of these: all
-            if arguments.command == "convert" and name in ("input", "output"):
-                raise UserError(f"{name.upper()}: is empty")
-            raise UserError(f"--{'import' if name == 'take_from' else name}: is empty")
+            raise UserError(f"{flag}: is empty")
+        if name in ("workdir", "output", "export", "take_from") and value and storage.in_bucket(value) and not runs:
+            raise UserError(f"{flag}={value}: `{arguments.command}` writes to folders only; name one")
 
 
 def _overrides(arguments: Sequence[str]) -> dict[str, str]:

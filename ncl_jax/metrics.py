@@ -11,14 +11,17 @@ import math
 import os
 import shutil
 import sys
+import tempfile
 import time
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import jax
 from clu import metrics, parameter_overview
+
+from ncl_jax import storage
 
 log = logging.getLogger(__name__)
 
@@ -67,33 +70,29 @@ class Writer(Protocol):
 class JsonlWriter:
     """One JSON object a line: `step` and the scalars; null for what is not finite, of which JSON knows no number."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("a")
+    def __init__(self, path: Path, rows: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._log = storage.Log(path, "".join(json.dumps(row) + "\n" for row in rows))
 
     def write_scalars(self, step: int, scalars: Scalars) -> None:
         numbers = {name: float(value) for name, value in scalars.items()}
         row = {"step": step} | {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        self._file.write(json.dumps(row, allow_nan=False) + "\n")
-        self._file.flush()
+        self._log.write(json.dumps(row, allow_nan=False) + "\n")
 
     def close(self) -> None:
-        self._file.close()
+        self._log.close()
 
 
 def writer(workdir: Path, step: int) -> Writer:
     """`metrics.jsonl`, whose lines after `step` (of a run cut short) are dropped first, and TensorBoard's events."""
     path = workdir / "metrics.jsonl"
-    rows = [row for row in read(path) if row["step"] <= step]
-    partial = path.with_suffix(".tmp")
-    partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    os.replace(partial, path)
+    lines = JsonlWriter(path, [row for row in read(path) if row["step"] <= step])
     try:
         writers = _clu_writers()
     except ImportError as error:
         log.info("no events for TensorBoard, for want of TensorFlow (%s): metrics.jsonl has all figures", error)
-        return JsonlWriter(path)
+        return lines
     events = writers.AsyncWriter(writers.SummaryWriter(os.fspath(workdir)))
-    return writers.MultiWriter([events, JsonlWriter(path)])  # pyright: ignore[reportArgumentType]
+    return writers.MultiWriter([events, lines])  # pyright: ignore[reportArgumentType]
 
 
 def _clu_writers() -> Any:
@@ -142,7 +141,10 @@ def last_step(path: Path) -> int:
 def profile(workdir: Path) -> Iterator[Callable[[int], None]]:
     """A function to be called with the number of steps done: traces those of PROFILED (where steps are taken several at
     a time, the first call that begins there) into the workdir, for TensorBoard or Perfetto. A run that ends among them
-    leaves the trace of those it took."""
+    leaves the trace of those it took. That of a run in a bucket lies in a folder of this machine."""
+    folder = tempfile.mkdtemp(prefix="ncl_jax_trace_") if storage.in_bucket(workdir) else os.fspath(workdir)
+    if storage.in_bucket(workdir):
+        log.info("the trace will lie in %s", folder)
     tracing = done = False
 
     def hook(step: int) -> None:
@@ -151,7 +153,7 @@ def profile(workdir: Path) -> Iterator[Callable[[int], None]]:
             jax.profiler.stop_trace()
             tracing, done = False, True
         elif not (tracing or done) and step >= PROFILED.start - 1:
-            jax.profiler.start_trace(os.fspath(workdir))
+            jax.profiler.start_trace(folder)
             tracing = True
 
     try:

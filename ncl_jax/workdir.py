@@ -2,12 +2,12 @@
 
 import contextlib
 import errno
+import io
 import json
 import logging
 import math
 import os
 import tempfile
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -15,7 +15,7 @@ from typing import IO, Any
 import jax
 
 from ncl_jax import config as config_lib
-from ncl_jax import config_file, locks
+from ncl_jax import config_file, locks, storage
 from ncl_jax.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -41,11 +41,12 @@ def claim(path: str | os.PathLike, config: config_lib.Config) -> Iterator[Path]:
     Raises:
       UserError: it cannot be written, another run is at work in it, or it belongs to another config.
     """
-    folder = Path(path).expanduser().resolve()
+    folder = storage.locate(path)
     first = jax.process_index() == 0  # it keeps the lock for all
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = hold(folder, ".lock") if first else contextlib.nullcontext()
+        with storage.reaching(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = hold(folder, ".lock") if first else contextlib.nullcontext()
     except OSError as error:
         raise UserError(f"--workdir={folder}: cannot be written: {error.strerror}") from error
     with lock:
@@ -71,11 +72,13 @@ def read_config(
     `evaluate_as`: a config file of what to measure it on instead, and how. What it leaves open is as by default, so
     that one file is one protocol for all runs; negatives that its images have no room for are left out.
     """
-    file = Path(path).expanduser() / "config.json"
-    if not file.is_file():
-        raise UserError(f"--workdir={path}: holds no run (no config.json); pretrain there first")
+    file = storage.locate(path) / "config.json"
+    with storage.reaching(file):
+        if not file.is_file():
+            raise UserError(f"--workdir={path}: holds no run (no config.json); pretrain there first")
+        text = file.read_bytes()
     try:
-        raw = json.loads(file.read_text())
+        raw = json.loads(text)
     except ValueError as error:  # no JSON, or no text
         raise UserError(f"{file}: is damaged ({error}); delete it and start again with the run's --config") from error
     if evaluate_as is not None:
@@ -100,8 +103,8 @@ def _fitting(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_text` of the value as JSON, `finite`."""
-    write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+    """`storage.write_text` of the value as JSON, `finite`."""
+    storage.write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 
 def finite(tree: Any) -> Any:
@@ -113,16 +116,11 @@ def finite(tree: Any) -> Any:
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
-def write_text(path: Path, text: str) -> None:
-    """Whole or not at all: written beside, then renamed."""
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")  # of its own: two may write the same file
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
 def check_output(path: str | os.PathLike) -> None:
     """UserError where the file that `--output` names cannot be written; it is not touched."""
-    path = Path(path)
+    path = storage.locate(path)
+    if storage.in_bucket(path):
+        return
     if path.is_dir():
         raise UserError(f"--output={path}: is a folder; name a file")
     if not path.parent.is_dir():
@@ -141,7 +139,13 @@ def writing_output(path: str | os.PathLike) -> Iterator[None]:
 
 
 def hold(folder: Path, name: str) -> IO[str]:
-    """A file of the folder that nobody else can hold, however this process ends, until it is closed. Raises Busy."""
+    """A file of the folder that nobody else can hold, however this process ends, until it is closed. Raises Busy.
+
+    In a bucket, where there are no locks, that it can be written is all that is found out.
+    """
+    if storage.in_bucket(folder):
+        storage.write_text(folder / name, "")
+        return io.StringIO()
     with contextlib.ExitStack() as stack:
         file = stack.enter_context((folder / name).open("a+"))
         if not locks.hold(file):
@@ -151,8 +155,11 @@ def hold(folder: Path, name: str) -> IO[str]:
 
 
 def kept_steps(folder: Path) -> list[int]:
-    """The steps of the finished checkpoints in a workdir, by their names alone, oldest first."""
-    return sorted(int(path.name) for path in folder.glob("checkpoints/*") if path.name.isdigit())
+    """The steps of the finished checkpoints in a workdir, by the names of files alone, oldest first."""
+    # Orbax writes into a folder of another name and renames it, but in a bucket, where the last file says it is done.
+    last = folder.glob("checkpoints/*/commit_success.txt") if storage.in_bucket(folder) else None
+    steps = folder.glob("checkpoints/*") if last is None else (path.parent for path in last)
+    return sorted(int(path.name) for path in steps if path.name.isdigit())
 
 
 def check_network(folder: Path, config: config_lib.Config) -> None:

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1] / "ncl_jax"
 FLOORS = {
     "errors": 0,
     "locks": 0,
+    "storage": 0,
     "schema": 0,
     "config": 0,
     "config_file": 0,

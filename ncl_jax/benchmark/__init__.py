@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 
 import ncl_jax
-from ncl_jax import schema, workdir
+from ncl_jax import schema, storage, workdir
 from ncl_jax.benchmark import machine
 from ncl_jax.benchmark.result import Options, Result, document, markdown
 from ncl_jax.errors import UserError, first_line
@@ -62,7 +62,7 @@ def run(name: str, options: Options, output: str | None = None) -> dict[str, Res
         if output:
             text = json.dumps(document(_command(), machine.describe(load), options, results), indent=1) + "\n"
             with workdir.writing_output(output):
-                workdir.write_text(Path(output), text)
+                storage.write_text(Path(output), text)
     print(f"\n{machine.sentence(machine.describe(load))}")
     if output and results:
         print(f"wrote {output}")

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ncl_jax import methods, optim, parallel, state, workdir
+from ncl_jax import methods, optim, parallel, state, storage, workdir
 from ncl_jax.checkpoint import Checkpoints
 from ncl_jax.config import Config
 from ncl_jax.convert import layouts, run_state, verify, writers
@@ -41,7 +41,7 @@ def run(
     """
     if output is not None and config is None:
         writers.check_layout(layout)
-    source = Path(source).expanduser()
+    source = storage.locate(source) if storage.in_bucket(source) else Path(source).expanduser()
     if (source / "checkpoints").is_dir():
         if stem is not None:
             raise UserError("--stem: is for a file; a run's config says how its stem is")
@@ -77,7 +77,7 @@ def load_run(folder: str | os.PathLike) -> Network:
 
     Raises UserError where there is none.
     """
-    folder = Path(folder).expanduser().resolve()
+    folder = storage.locate(folder)
     config = workdir.read_config(folder)
     current, notes = protocol.restore(config, folder, parallel.data_mesh())
     sgd = config.optim.name == "sgd" and config.optim.momentum > 0
@@ -104,7 +104,7 @@ def start_run(network: Network, config: Config, folder: str | os.PathLike) -> li
     """
     _check_model(network, config)
     # Before anything is written there, and not through Checkpoints, which tidies up: a run may be at work.
-    run_dir = Path(folder).expanduser().resolve()
+    run_dir = storage.locate(folder)
     steps = workdir.kept_steps(run_dir)
     if steps:
         raise UserError(f"{run_dir}: holds a run already (step {steps[-1]}); choose another workdir")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ncl_jax import locks
+from ncl_jax import locks, storage
 from ncl_jax.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,9 @@ def prepare(make: Callable[[], Any]) -> Any:
     builder = make()
     if builder.is_prepared():
         return builder
+    if storage.in_bucket(builder.data_path):  # there are no locks: of several each builds, and all the same
+        _build(builder)
+        return make()
     target = Path(os.fspath(builder.data_path))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -37,15 +40,15 @@ def prepare(make: Callable[[], Any]) -> Any:
             if not builder.is_prepared():
                 for litter in target.parent.glob(f"incomplete.*_{target.name}"):
                     shutil.rmtree(litter, ignore_errors=True)
-                _build(builder, target)
+                _build(builder)
                 builder = make()
     except (OSError, RuntimeError) as error:  # TFDS tells of a disk by the second
         raise UserError(f"dataset {builder.name}: cannot be built in {target.parent}: {first_line(error)}") from error
     return builder
 
 
-def _build(builder: Any, target: Path) -> None:
-    log.info("building dataset %s in %s", builder.name, target)
+def _build(builder: Any) -> None:
+    log.info("building dataset %s in %s", builder.name, builder.data_path)
     start = time.perf_counter()
     tfds = import_tfds()
     with contextlib.suppress(ImportError):  # only some datasets need it

@@ -35,7 +35,8 @@ def draw(log: Path, target: Path, measures: Mapping[str, tuple[str, str]] | None
     figure = Figure(figsize=(11, 3.1 * lines), layout="constrained")
     for axes, panel in zip(figure.subplots(lines, 2, squeeze=False).flat, panels, strict=False):
         _draw_panel(axes, panel, rows, titles)
-    figure.savefig(target, dpi=110)
+    with target.open("wb") as file:
+        figure.savefig(file, format="png", dpi=110)
 
 
 def _draw_panel(

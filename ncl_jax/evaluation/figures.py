@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from ncl_jax import storage
 from ncl_jax.evaluation.features import normalize_rows
 
 _COLOURS = {"positive": "#2a9d8f", "queue": "#8d99ae", "patch": "#e76f51", "texture": "#7b2cbf"}
@@ -106,8 +107,10 @@ def nearest_neighbours(
         for column, image in enumerate(found):
             left = (column + 1) * (side + gap) + gap
             sheet[top : top + side, left : left + side] = image
-    Image.fromarray(sheet).save(path)
-    return Path(path)
+    path = storage.locate(path)
+    with path.open("wb") as file:
+        Image.fromarray(sheet).save(file, format="PNG")
+    return path
 
 
 def feature_map(
@@ -167,5 +170,7 @@ def _save(figure: Any, axes: Any, path: str | Path, *, legend: bool = True) -> P
         panel.spines[["top", "right"]].set_visible(False)
         if legend:
             panel.legend(frameon=False, fontsize=9)
-    figure.savefig(path, dpi=110)
-    return Path(path)
+    path = storage.locate(path)
+    with path.open("wb") as file:
+        figure.savefig(file, format="png", dpi=110)
+    return path

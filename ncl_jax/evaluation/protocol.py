@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from ncl_jax import checkpoint, convert, methods, optim, parallel, state, workdir
+from ncl_jax import checkpoint, convert, methods, optim, parallel, state, storage, workdir
 from ncl_jax.config import Config
 from ncl_jax.data import overlap, rows
 from ncl_jax.errors import UserError
@@ -101,7 +101,7 @@ def evaluate_run(subject: Subject, run_dir: Path, *, name: str = "") -> dict[str
 
 def evaluate_workdir(config: Config, folder: str, *, name: str = "") -> dict[str, Any]:
     """`evaluate_run` on the newest good checkpoint of a workdir. `name`: of the evaluation, for its file."""
-    run_dir = Path(folder).expanduser().resolve()
+    run_dir = storage.locate(folder)
     workdir.check_network(run_dir, config)
     mesh = parallel.data_mesh()
     encoder = Encoder(config, mesh)
@@ -114,11 +114,12 @@ def evaluate_torch(config: Config, file: str, folder: str, *, stem: str | None =
 
     The network is the file's; of the config's `model` only the precision counts. `stem`: see `convert.load_torch`.
     """
-    mesh, target = parallel.data_mesh(), Path(folder).expanduser()
-    if (target / "config.json").exists():
-        raise UserError(f"--workdir={target}: holds a run; choose another folder for the results of --torch")
+    mesh, target = parallel.data_mesh(), storage.locate(folder)
     try:
-        target.mkdir(parents=True, exist_ok=True)
+        with storage.reaching(target):
+            if (target / "config.json").exists():
+                raise UserError(f"--workdir={target}: holds a run; choose another folder for the results of --torch")
+            target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--workdir={target}: cannot be written: {error.strerror}") from error
     network = convert.load_torch(file, stem=stem)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ncl_jax import storage
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import sets
 from ncl_jax.evaluation.rows import Measure, Row
@@ -41,7 +42,7 @@ def table(results: Mapping[str, Any], *, markdown: bool = False) -> str:
 
 def read(folder: str | Path, name: str = "") -> dict[str, Any]:
     """`results.json` of a workdir, or `results_NAME.json` of its evaluation by another config (`name_of`)."""
-    file = Path(folder).expanduser() / (f"results_{name}.json" if name else "results.json")
+    file = storage.locate(folder) / (f"results_{name}.json" if name else "results.json")
     try:
         return json.loads(file.read_text())
     except FileNotFoundError as error:

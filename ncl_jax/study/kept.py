@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ncl_jax import config as config_lib
-from ncl_jax import workdir
+from ncl_jax import storage, workdir
 from ncl_jax.data import datasets
 from ncl_jax.errors import UserError
 from ncl_jax.study import figures, runs, summary, tables
@@ -24,7 +24,7 @@ def write_tables(document: summary.Document, folder: Path) -> None:
         ("summary.csv", tables.summary_csv(document)),
         ("runs.csv", tables.runs_csv(document)),
     ):
-        workdir.write_text(folder / name, text)
+        storage.write_text(folder / name, text)
 
 
 def write(document: summary.Document, target: Path) -> None:
@@ -132,7 +132,7 @@ def _put(folder: Path, run: Mapping[str, Any], config: Mapping[str, Any]) -> Non
     if "loss" in run["curves"]:
         rows[run["curves"]["loss"][-1][0]] |= run["training"]
     lines = [json.dumps(rows[step]) + "\n" for step in sorted(rows)]
-    workdir.write_text(folder / "metrics.jsonl", "".join(lines))
+    storage.write_text(folder / "metrics.jsonl", "".join(lines))
     workdir.write_json(folder / "config.json", config)
     workdir.write_json(folder / "results.json", run["results"])
     record = {"status": "finished", "seconds": run["seconds"], "machine": run["machine"], "config": config}

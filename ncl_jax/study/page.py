@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ncl_jax import workdir
+from ncl_jax import storage
 from ncl_jax.study import analyses, figures, runs, tables
 
 # Figures of single runs, shown for the first seed of each variant: file, caption.
@@ -33,7 +33,7 @@ code { background: #f3f3f3; padding: .1rem .3rem; overflow-wrap: anywhere; } .no
 
 def write(document: Mapping[str, Any], path: Path, root: Path) -> None:
     """Write the page of `document`. `root`: the study's folder, where figures of single runs lie."""
-    workdir.write_text(path, render(document, root))
+    storage.write_text(path, render(document, root))
 
 
 def render(document: Mapping[str, Any], root: Path) -> str:

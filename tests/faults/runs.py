@@ -18,11 +18,14 @@ from ncl_jax.evaluation import protocol
 ROOT = Path(__file__).parents[2]
 
 
-def start(folder, *flags, devices=1, command="pretrain", log=None, environment=None):
-    """A process of `ncl-jax` in that workdir; its output goes to `log` or can be had by `communicate`."""
-    arguments = [sys.executable, "-m", "ncl_jax.main", command, f"--workdir={folder}", *flags]
-    if command == "pretrain":
-        arguments.insert(4, f"--config={SMOKE}")
+def start(folder, *flags, devices=1, command="pretrain", log=None, environment=None, without=""):
+    """A process of `ncl-jax` in that workdir; its output goes to `log` or can be had by `communicate`.
+
+    `without`: packages, by commas, that it does not find.
+    """
+    program = [str(ROOT / "tests" / "without.py"), without] if without else ["-m", "ncl_jax.main"]
+    config = [f"--config={SMOKE}"] if command == "pretrain" else []
+    arguments = [sys.executable, *program, command, *config, f"--workdir={folder}", *flags]
     env = simulated.environment(devices) | {"PYTHONPATH": str(ROOT), **(environment or {})}
     with contextlib.nullcontext(subprocess.PIPE) if log is None else Path(log).open("w") as output:
         return subprocess.Popen(arguments, stdout=output, stderr=subprocess.STDOUT, text=True, env=env, cwd=ROOT)
