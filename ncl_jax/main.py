@@ -162,6 +162,8 @@ def _check_names(arguments: argparse.Namespace) -> None:
             raise UserError(f"{flag}: is empty")
         if name in ("workdir", "output", "export", "take_from") and value and storage.in_bucket(value) and not runs:
             raise UserError(f"{flag}={value}: `{arguments.command}` writes to folders only; name one")
+        if name == "workdir":
+            storage.locate(value)  # raises for what none of them could use
 
 
 def _overrides(arguments: Sequence[str]) -> dict[str, str]:

@@ -84,6 +84,9 @@ def test_a_second_run_in_one_workdir_is_refused(config, tmp_path):
         (["pretrain", "--config=nothing.py", "--workdir=x"], "no such file"),
         (["pretrain", f"--config={SMOKE}", "--workdir=x", "--conf.a=1"], "unknown argument '--conf.a=1'"),
         (["pretrain", f"--config={SMOKE}", "--workdir=x", "--config.data.name=folder:/nowhere"], "no such folder"),
+        (["pretrain", f"--config={SMOKE}", "--workdir=x", "--config.data.name=folder:gs://a/b"], "read from disks"),
+        (["pretrain", f"--config={SMOKE}", "--workdir=s3://a/b"], "only gs:// is known"),
+        (["study", f"--config={SMOKE}", "--workdir=gs://a/b"], "writes to folders only"),
         (["pretrain", f"--config={SMOKE}", "--workdir=/proc/x"], "cannot be written"),
         (
             ["pretrain", f"--config={SMOKE}", "--workdir=x", "--config.batch=20", "--config.method.queue_size=40"],

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ncl_jax import storage
 from ncl_jax.data import splits
-from ncl_jax.errors import UserError
+from ncl_jax.errors import Mistake, UserError
 
 IMAGES = (".jpg", ".jpeg", ".png")  # in any case
 _EXPECTED = "expected PATH/split/label/*.jpg|png, or PATH/label/*.jpg|png"
@@ -79,6 +80,8 @@ def _root(name: str) -> Path:
     root = Path(path).expanduser()
     if not path:  # it would be the folder one is in
         raise UserError(f"dataset {name}: names no folder; {_EXPECTED}")
+    if storage.in_bucket(path):
+        raise Mistake(f"dataset {name}: folders are read from disks; copy it to one, or store it as a dataset of TFDS")
     if not root.is_dir():
         raise UserError(f"dataset {name}: no such folder; {_EXPECTED} at {root}")
     return root
