@@ -6,14 +6,17 @@ from functools import partial
 
 from ncl_jax.benchmark import timing
 from ncl_jax.benchmark.result import Options, Result, spread
+from ncl_jax.data.prepared import has_tensorflow
 from ncl_jax.errors import UserError
 
 MODULES = ("ncl_jax", "ncl_jax.main", "ncl_jax.step")
+TENSORFLOW = "ncl_jax.data.tf"
 
 
 def run(options: Options) -> Result:
     """Each import in a process of its own, interpreter's start included; the bare start is measured beside."""
-    codes = {"(nothing)": "pass"} | {module: f"import {module}" for module in MODULES}
+    modules = (*MODULES, TENSORFLOW) if has_tensorflow() else MODULES
+    codes = {"(nothing)": "pass"} | {module: f"import {module}" for module in modules}
     calls = {name: partial(_python, code) for name, code in codes.items()}
     measured = timing.measure(calls, seconds=options.seconds)
     rows = [

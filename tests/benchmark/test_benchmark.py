@@ -189,6 +189,7 @@ def test_import_is_measured_without_tensorflow(monkeypatch):
     from ncl_jax.benchmark import import_time
 
     monkeypatch.setattr(import_time, "MODULES", ("ncl_jax",))
+    monkeypatch.setattr(import_time, "has_tensorflow", lambda: False)
     monkeypatch.setattr(import_time.timing, "LEAST", 1)
     rows = import_time.run(Options(seconds=0.01)).tables[""]
     assert [row["import"] for row in rows] == ["(nothing)", "ncl_jax"]
