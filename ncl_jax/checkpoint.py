@@ -45,9 +45,10 @@ class Checkpoints:
             rules.append(_policies.EveryNSteps(keep_every_steps))
         policy: Any = _policies.AnyPreservationPolicy(rules)
         folder: Any = self.folder
-        self._checkpointer = ocp.training.Checkpointer(
-            folder, context=_context, preservation_policy=policy, cleanup_tmp_directories=not reading
-        )
+        with storage.reaching(folder):
+            self._checkpointer = ocp.training.Checkpointer(
+                folder, context=_context, preservation_policy=policy, cleanup_tmp_directories=not reading
+            )
         config = self.folder.parent / "config.json"
         self._mark = config if config.exists() else None  # a folder without it is not the run's any more
         self._saving: Any = None
@@ -145,7 +146,8 @@ class Checkpoints:
                 last = error
             if other:
                 raise UserError(f"{self.folder / str(step)}: {other}; leave that as it was, or choose another workdir")
-            if last and _here(last):
+            # An object of a bucket is whole or not there: what cannot be read of it is out of reach, not damaged.
+            if last and not _lost_process(last) and (storage.in_bucket(self.folder) or _here(last)):
                 raise UserError(
                     f"{self.folder / str(step)}: cannot be read here ({_reason(last)}); mend that, or move the folder "
                     "away to go on from the checkpoint before"

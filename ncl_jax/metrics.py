@@ -64,6 +64,8 @@ class Writer(Protocol):
 
     def write_scalars(self, step: int, scalars: Scalars) -> None: ...
 
+    def flush(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -78,6 +80,9 @@ class JsonlWriter:
         row = {"step": step} | {name: value if math.isfinite(value) else None for name, value in numbers.items()}
         self._log.write(json.dumps(row, allow_nan=False) + "\n")
 
+    def flush(self) -> None:
+        self._log.flush()
+
     def close(self) -> None:
         self._log.close()
 
@@ -86,6 +91,9 @@ def writer(workdir: Path, step: int) -> Writer:
     """`metrics.jsonl`, whose lines after `step` (of a run cut short) are dropped first, and TensorBoard's events."""
     path = workdir / "metrics.jsonl"
     lines = JsonlWriter(path, [row for row in read(path) if row["step"] <= step])
+    if storage.in_bucket(path):  # TensorFlow would write them, by a way of its own
+        log.info("no events for TensorBoard in a bucket: metrics.jsonl has all figures")
+        return lines
     try:
         writers = _clu_writers()
     except ImportError as error:
@@ -102,11 +110,17 @@ def _clu_writers() -> Any:
     """
     import ncl_jax.data.tf  # noqa: F401
 
-    derived = types.ModuleType("tensorboard.plugins.hparams._keras")
-    derived.Callback = object  # pyright: ignore[reportAttributeAccessIssue]
-    sys.modules.setdefault(derived.__name__, derived)
+    package = "tensorboard.plugins.hparams"
+    stand_in = f"{package}._keras" not in sys.modules
+    if stand_in:
+        sys.modules[f"{package}._keras"] = types.ModuleType("_keras")
+        sys.modules[f"{package}._keras"].Callback = object  # pyright: ignore[reportAttributeAccessIssue]
     from clu import metric_writers
 
+    if stand_in:  # and what was made with it: who asks for these himself gets the true ones
+        for name in ("_keras", "api"):
+            sys.modules.pop(f"{package}.{name}", None)
+            vars(sys.modules[package]).pop(name, None)
     return metric_writers
 
 

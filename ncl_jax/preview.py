@@ -24,7 +24,7 @@ def write(config: Config, path: Path | str, *, rows: int = 6) -> None:
     Raises:
       UserError: no PNG's name, or a place that cannot be written; before anything is read.
     """
-    path = storage.locate(path)
+    path = storage.path(path)
     if path.suffix.lower() != ".png":
         raise UserError(f"--output={path}: want the name of a .png file")
     workdir.check_output(path)
@@ -42,5 +42,5 @@ def write(config: Config, path: Path | str, *, rows: int = 6) -> None:
     titles = ["query", "key"]
     titles += [f"{kind}, alpha {s.alpha:g}" for kind, s in config.negatives.items() for _ in range(s.num)]
     tiles = [np.asarray(views_lib.denormalize(column)) for column in columns]
-    with workdir.writing_output(path), path.open("wb") as file:
+    with workdir.writing_output(path), storage.writing(path) as file:
         sheets.grid(tiles, titles).save(file, format="PNG")

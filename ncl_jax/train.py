@@ -144,6 +144,8 @@ def _train(
             with timer.paused():
                 if saving:
                     _check_finite(current, done, checkpoints)
+                    if report:
+                        report.flush()
                     checkpoints.save(done, current, {"position": dict(steps.position)} | known, wait=stopping)
                 if _due(config, done, steps_per_epoch) and not stopping:
                     finished = _measure(encoder, current, done, epoch, report)
@@ -254,6 +256,10 @@ class _Report:
 
     def write(self, done: int, scalars: dict[str, float]) -> None:
         self._writer.write_scalars(done, scalars)
+
+    def flush(self) -> None:
+        """A checkpoint comes: what the log has of the steps before is kept as well."""
+        self._writer.flush()
 
 
 @dataclasses.dataclass

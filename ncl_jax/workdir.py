@@ -8,15 +8,19 @@ import logging
 import math
 import os
 import tempfile
+import time
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from ncl_jax import config as config_lib
 from ncl_jax import config_file, locks, storage
-from ncl_jax.errors import UserError
+from ncl_jax.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +32,10 @@ _STATE = ("model.name", "model.width", "model.stem", "method.", "optim.name", "o
 
 # What a disk says that is full, read-only, closed to us or broken.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
+
+
+# Seconds until a process must see what another has written: NFS keeps a listing for so long.
+SEEN_AFTER = 60.0
 
 
 class Busy(UserError):
@@ -50,18 +58,43 @@ def claim(path: str | os.PathLike, config: config_lib.Config) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"--workdir={folder}: cannot be written: {error.strerror}") from error
     with lock:
+        _check_shared(folder)
         try:
             if first:
                 check_same(folder, config)
                 write_json(folder / "config.json", config_lib.to_dict(config))
             yield folder
         except OSError as error:
-            if error.errno not in _DISK and folder.is_dir():
+            ours = storage.in_bucket(folder) and error.errno is None  # gcsfs names no number
+            if not ours and error.errno not in _DISK and folder.is_dir():
                 raise
+            reason = error.strerror or first_line(error)
             raise UserError(
-                f"--workdir={folder}: cannot be written: {error.strerror}; mend it, then the same command goes on "
+                f"--workdir={folder}: cannot be written: {reason}; mend it, then the same command goes on "
                 "from the last checkpoint"
             ) from error
+
+
+def _check_shared(folder: Path) -> None:
+    """UserError, on all processes, where one of them does not see what the first one writes there: it would have no
+    checkpoint to write to or to go on from, which is found out only hours later."""
+    if jax.process_count() == 1:
+        return
+    sign = folder / ".shared"
+    token = str(multihost_utils.broadcast_one_to_all(np.array(uuid.uuid4().int % 2**31, np.int32)))
+    if jax.process_index() == 0:
+        storage.write_text(sign, token)
+    end, seen = time.monotonic() + SEEN_AFTER, False
+    while not seen and time.monotonic() < end:
+        with contextlib.suppress(Exception):  # a bucket's are of any kind
+            seen = sign.read_text() == token
+        time.sleep(0 if seen else 0.2)
+    blind = np.flatnonzero(~np.asarray(multihost_utils.process_allgather(np.array(seen))))
+    if len(blind):
+        raise UserError(
+            f"--workdir={folder}: process {blind[0]} ({len(blind)} of {jax.process_count()} in all) does not see what "
+            "process 0 writes there; name a folder that all hosts share, or gs://BUCKET/RUN"
+        )
 
 
 def read_config(
@@ -118,7 +151,7 @@ def finite(tree: Any) -> Any:
 
 def check_output(path: str | os.PathLike) -> None:
     """UserError where the file that `--output` names cannot be written; it is not touched."""
-    path = storage.locate(path)
+    path = storage.path(path)
     if storage.in_bucket(path):
         return
     if path.is_dir():
@@ -144,7 +177,7 @@ def hold(folder: Path, name: str) -> IO[str]:
     In a bucket, where there are no locks, that it can be written is all that is found out.
     """
     if storage.in_bucket(folder):
-        storage.write_text(folder / name, "")
+        storage.claim(folder)
         return io.StringIO()
     with contextlib.ExitStack() as stack:
         file = stack.enter_context((folder / name).open("a+"))
@@ -156,10 +189,10 @@ def hold(folder: Path, name: str) -> IO[str]:
 
 def kept_steps(folder: Path) -> list[int]:
     """The steps of the finished checkpoints in a workdir, by the names of files alone, oldest first."""
+    checkpoints = folder / "checkpoints"
+    steps = [path for path in checkpoints.iterdir() if path.name.isdigit()] if checkpoints.is_dir() else []
     # Orbax writes into a folder of another name and renames it, but in a bucket, where the last file says it is done.
-    last = folder.glob("checkpoints/*/commit_success.txt") if storage.in_bucket(folder) else None
-    steps = folder.glob("checkpoints/*") if last is None else (path.parent for path in last)
-    return sorted(int(path.name) for path in steps if path.name.isdigit())
+    return sorted(int(p.name) for p in steps if not storage.in_bucket(p) or (p / "commit_success.txt").exists())
 
 
 def check_network(folder: Path, config: config_lib.Config) -> None:

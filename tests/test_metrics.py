@@ -33,13 +33,15 @@ writer.close()
 assert "keras.src" not in sys.modules
 import tensorflow as tf
 
-print(tf.keras.layers.Dense)
+from tensorboard.plugins.hparams import api
+
+print(issubclass(api.KerasCallback, tf.keras.callbacks.Callback))
 """
 
 
 def test_events_bring_no_keras_and_leave_it_to_whoever_asks(tmp_path):
     done = subprocess.run([sys.executable, "-c", _EVENTS, tmp_path], capture_output=True, text=True)
-    assert "layers.core.dense.Dense" in done.stdout, done.stderr
+    assert done.stdout.strip() == "True", done.stderr
     (events,) = tmp_path.glob("events.out.tfevents.*")
     values = [value for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value]
     assert [(value.tag, tf.make_ndarray(value.tensor)) for value in values] == [("loss", 0.5)]

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -41,8 +40,8 @@ def run(
     """
     if output is not None and config is None:
         writers.check_layout(layout)
-    source = storage.locate(source) if storage.in_bucket(source) else Path(source).expanduser()
-    if (source / "checkpoints").is_dir():
+    source = storage.path(source)
+    if storage.in_bucket(source) or (source / "checkpoints").is_dir():
         if stem is not None:
             raise UserError("--stem: is for a file; a run's config says how its stem is")
         if check and (output is None or config is not None):
@@ -105,7 +104,8 @@ def start_run(network: Network, config: Config, folder: str | os.PathLike) -> li
     _check_model(network, config)
     # Before anything is written there, and not through Checkpoints, which tidies up: a run may be at work.
     run_dir = storage.locate(folder)
-    steps = workdir.kept_steps(run_dir)
+    with storage.reaching(run_dir):
+        steps = workdir.kept_steps(run_dir)
     if steps:
         raise UserError(f"{run_dir}: holds a run already (step {steps[-1]}); choose another workdir")
     if config.optim.name != "sgd":

@@ -49,10 +49,14 @@ def fill(
     dataset = dataclasses.replace(dataset, textures=())
     reader = _Reader(dataset, side, threads, progress or _Lines(dataset))
     cache = device_cache.place(reader.part, reader.columns, count=dataset.num_examples, side=side, mesh=mesh)
-    if reader.bad > max_bad_share * dataset.num_examples:
+    bad = reader.bad
+    if jax.process_count() > 1:  # all of them know, and stop together
+        bad = int(np.sum(multihost_utils.process_allgather(np.array(bad))))
+    if bad > max_bad_share * dataset.num_examples:
         raise UserError(
-            f"dataset {dataset.name}[{dataset.split}]: {reader.bad} of {dataset.num_examples} records do not decode, "
-            f"more than config.data.max_bad_share = {max_bad_share}; the last: {reader.last_bad}"
+            f"dataset {dataset.name}[{dataset.split}]: {bad} of {dataset.num_examples} records do not decode, "
+            f"more than config.data.max_bad_share = {max_bad_share}; "
+            f"the last: {reader.last_bad or 'of another process'}"
         )
     return cache
 

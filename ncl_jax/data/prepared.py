@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from ncl_jax import locks, storage
 from ncl_jax.errors import UserError, first_line
 
@@ -28,11 +30,14 @@ def prepare(make: Callable[[], Any]) -> Any:
     builder = make()
     if builder.is_prepared():
         return builder
-    if storage.in_bucket(builder.data_path):  # there are no locks: of several each builds, and all the same
-        _build(builder)
-        return make()
     target = Path(os.fspath(builder.data_path))
     try:
+        if storage.in_bucket(builder.data_path):  # there are no locks
+            if jax.process_index() == 0:
+                _build(builder)
+            while not (builder := make()).is_prepared():
+                time.sleep(5)
+            return builder
         target.parent.mkdir(parents=True, exist_ok=True)
         with (target.parent / f".{target.name}.lock").open("w") as file:
             locks.hold(file, wait=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ncl_jax import metrics
+from ncl_jax import metrics, storage
 
 # Panels in order: title, the metrics drawn in it, and whether they are shares shown in percent.
 _PANELS: tuple[tuple[str, tuple[str, ...], bool], ...] = (
@@ -35,7 +35,7 @@ def draw(log: Path, target: Path, measures: Mapping[str, tuple[str, str]] | None
     figure = Figure(figsize=(11, 3.1 * lines), layout="constrained")
     for axes, panel in zip(figure.subplots(lines, 2, squeeze=False).flat, panels, strict=False):
         _draw_panel(axes, panel, rows, titles)
-    with target.open("wb") as file:
+    with storage.writing(target) as file:
         figure.savefig(file, format="png", dpi=110)
 
 

@@ -107,8 +107,8 @@ def nearest_neighbours(
         for column, image in enumerate(found):
             left = (column + 1) * (side + gap) + gap
             sheet[top : top + side, left : left + side] = image
-    path = storage.locate(path)
-    with path.open("wb") as file:
+    path = storage.path(path)
+    with storage.writing(path) as file:
         Image.fromarray(sheet).save(file, format="PNG")
     return path
 
@@ -170,7 +170,7 @@ def _save(figure: Any, axes: Any, path: str | Path, *, legend: bool = True) -> P
         panel.spines[["top", "right"]].set_visible(False)
         if legend:
             panel.legend(frameon=False, fontsize=9)
-    path = storage.locate(path)
-    with path.open("wb") as file:
-        figure.savefig(file, format="png", dpi=110)
+    path = storage.path(path)
+    with storage.writing(path) as file:
+        figure.savefig(file, format=path.suffix[1:] or "png", dpi=110)
     return path

@@ -126,7 +126,8 @@ def evaluate_torch(config: Config, file: str, folder: str, *, stem: str | None =
     say = speaker()
     say(f"{file}: {network.layout}: {network.describe()}")
     model = network.encoder().clone(dtype=jnp.dtype(config.model.dtype))
-    subject = Subject(Encoder(config, mesh, model), network.variables, folder=target, foreign=True, say=say)
+    variables = jax.device_put(network.variables, parallel.replicated(mesh))  # else sent again with every batch
+    subject = Subject(Encoder(config, mesh, model), variables, folder=target, foreign=True, say=say)
     check(subject)
     results = {"checkpoint": str(file), "network": f"{network.layout}: {network.describe()}"} | evaluate(subject)
     if jax.process_index() == 0:

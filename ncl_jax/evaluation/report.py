@@ -42,9 +42,11 @@ def table(results: Mapping[str, Any], *, markdown: bool = False) -> str:
 
 def read(folder: str | Path, name: str = "") -> dict[str, Any]:
     """`results.json` of a workdir, or `results_NAME.json` of its evaluation by another config (`name_of`)."""
-    file = storage.locate(folder) / (f"results_{name}.json" if name else "results.json")
+    file = storage.path(folder) / (f"results_{name}.json" if name else "results.json")
     try:
-        return json.loads(file.read_text())
+        with storage.reaching(file):
+            text = file.read_text()
+        return json.loads(text)
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file; pretrain or evaluate there first") from error
 

@@ -6,8 +6,14 @@ import time
 import urllib.parse
 import urllib.request
 
+import jax
+import jax.numpy as jnp
 import pytest
 from faults import runs
+
+from ncl_jax import parallel, storage, workdir
+from ncl_jax.checkpoint import Checkpoints
+from ncl_jax.errors import UserError
 
 server = pytest.importorskip("gcp_storage_emulator.server")
 pytest.importorskip("gcsfs")
@@ -32,19 +38,25 @@ class Bucket:
     def read(self, name):
         return self._get(f"/{urllib.parse.quote(name, safe='')}?alt=media").decode()
 
-    def _get(self, path):
-        with urllib.request.urlopen(self._objects + path) as answer:
+    def delete(self, name):
+        self._get(f"/{urllib.parse.quote(name, safe='')}", method="DELETE")
+
+    def _get(self, path, method="GET"):
+        with urllib.request.urlopen(urllib.request.Request(self._objects + path, method=method)) as answer:
             return answer.read()
 
 
 @pytest.fixture
-def bucket():
+def bucket(monkeypatch):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     running = server.create_server("localhost", port, in_memory=True, default_bucket="runs")
     running.start()
-    yield Bucket(f"http://localhost:{port}")
+    found = Bucket(f"http://localhost:{port}")
+    for name, value in found.environment.items():
+        monkeypatch.setenv(name, value)
+    yield found
     running.stop()
 
 
@@ -78,6 +90,20 @@ def test_killed_in_a_bucket_it_ends_as_in_a_folder(bucket, tmp_path):
     status, output = runs.finish(killed, command="evaluate", **options)
     assert status == 0, output
     assert json.loads(bucket.read("a/killed/results.json")) == results
+
+
+def test_what_cannot_be_read_there_is_not_set_aside(bucket):
+    """Objects are whole or not there: it is the network or a permission, and the checkpoint is as good as before."""
+    state, sharding = {"w": jnp.arange(8.0)}, parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
+    state = jax.device_put(state, sharding)
+    with Checkpoints("gs://runs/run") as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, state, {"position": {}}, wait=True)
+        bucket.delete("run/checkpoints/2/_CHECKPOINT_METADATA")
+        with pytest.raises(UserError, match=r"gs://runs/run/checkpoints/2: cannot be read here"):
+            checkpoints.restore(state, sharding)
+        assert checkpoints.steps == [1, 2]
+    assert workdir.kept_steps(storage.locate("gs://runs/run")) == [1, 2]
 
 
 @pytest.mark.parametrize(

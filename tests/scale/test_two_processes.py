@@ -3,9 +3,12 @@
 import json
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
+import simulated
 from faults import runs
 
 # Counts that divide by nothing: nothing may be dropped or counted twice.
@@ -18,10 +21,14 @@ def data(smoke_data):
     return f"--config.data.data_dir={smoke_data}"
 
 
-def pair(folder, *flags, command="pretrain"):
+def free_port():
     with socket.socket() as any_port:
         any_port.bind(("localhost", 0))
-        address = f"--coordinator=localhost:{any_port.getsockname()[1]}"
+        return any_port.getsockname()[1]
+
+
+def pair(folder, *flags, command="pretrain"):
+    address = f"--coordinator=localhost:{free_port()}"
     return [
         runs.start(folder, *flags, address, "--process_count=2", f"--process_index={index}", command=command,
                    log=f"{folder}.{index}.log")
@@ -100,6 +107,41 @@ def test_sigterm_reaches_steps_that_are_taken_many_at_a_time(data, tmp_path):
     folder = tmp_path / "run"
     flags = (*FLAGS, data, "--config.epochs=200", "--config.data.cache=device", "--config.log_every=3")
     stopped_by_sigterm(folder, flags)
+
+
+_CLAIM = """
+import sys
+
+import ncl_jax
+from ncl_jax import parallel, workdir
+from ncl_jax.errors import UserError
+
+folder, address, index = sys.argv[1:]
+ncl_jax.register()
+parallel.initialize(address, 2, int(index))
+workdir.SEEN_AFTER = 1.0
+try:
+    with workdir.claim(folder, ncl_jax.load_config("configs/smoke.py", {})):
+        print("in")
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(("folders", "said"), [(("a", "a"), "in"), (("a", "b"), "does not see what process 0 writes")])
+def test_a_workdir_is_one_that_all_see(folders, said, tmp_path):
+    address = f"localhost:{free_port()}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _CLAIM, tmp_path / folder, address, str(index)],
+            env=simulated.environment(1) | {"PYTHONPATH": str(runs.ROOT)},
+            cwd=runs.ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for index, folder in enumerate(folders)
+    ]
+    assert [said in process.communicate(timeout=120)[0] for process in processes] == [True, True]
 
 
 def test_one_that_is_refused_takes_the_other_along(data, tmp_path):
