@@ -29,7 +29,7 @@ class Data:
     train_split: str = "train"
     test_split: str = "validation"
     image_size: int = option(224, low=8, high=2048)  # pixels; side of the views
-    shuffle_buffer: int = option(16384, low=1)  # records; a dataset that fits is shuffled whole
+    shuffle_buffer: int = option(16384, low=1)  # records, in memory up to twice; a dataset that fits is shuffled whole
     max_bad_share: float = option(0.01, low=0.0, high=1.0)  # stop when more do not decode (in epoch 1: beyond chance)
     cache: str = option("none", choices=("none", "device"))  # device: all images stay there, many steps a call
     cache_size: int | None = option(None, low=8, high=2048)  # pixels; None: the images' own where all are one square

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import logging
 import math
 import os
@@ -226,8 +227,10 @@ class CropStream:
     def _items(self, start: int) -> Iterator[list[_Item]]:
         """The records of every batch from global step `start` on."""
         epoch, first = divmod(start, self.steps_per_epoch)
+        if not self._whole:
+            yield from self._ranged_epochs(epoch, first)
         while True:
-            yield from self._whole_epoch(epoch, first) if self._whole else self._ranged_epoch(epoch, first)
+            yield from self._whole_epoch(epoch, first)
             epoch, first = epoch + 1, 0
 
     def _whole_epoch(self, epoch: int, first: int) -> Iterator[list[_Item]]:
@@ -238,6 +241,21 @@ class CropStream:
             low = step * self.batch + self._process * self._local
             ids = order[low : low + self._local].tolist()
             yield [_Item(index, functools.partial(find, index), epoch) for index in ids]
+
+    def _ranged_epochs(self, epoch: int, first: int) -> Iterator[list[_Item]]:
+        """An epoch is begun while the one before still has what its own shuffle buffer holds: nothing comes out of a
+        buffer before it is full, and of many processes each may hold most of its records in it."""
+        lead = -(-self._buffer // self._local)
+        part, begun = self._ranged_epoch(epoch, first), []
+        with workers.pool(1, "next epoch") as reader:
+            while True:
+                following, coming = self._ranged_epoch(epoch + 1, 0), None
+                for step, items in enumerate(itertools.chain(begun, part), first):
+                    if coming is None and step >= self.steps_per_epoch - lead:
+                        coming = reader.submit(list, itertools.islice(following, 1))
+                    yield items
+                assert coming is not None  # the last step is among those
+                part, begun, epoch, first = following, coming.result(), epoch + 1, 0
 
     def _ranged_epoch(self, epoch: int, first: int) -> Iterator[list[_Item]]:
         seed = self._numbers(ORDER, epoch).random_raw(2).astype(np.int64)

@@ -1,6 +1,7 @@
 """The paper's linear probe on a frozen encoder: random crops and flips of the training images (section 4.1)."""
 
 import itertools
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from ncl_jax.data import prefetch, stream
 from ncl_jax.data.datasets import Dataset
 from ncl_jax.evaluation import linear_probe
 
+log = logging.getLogger(__name__)
+
 
 def fit(
     config: Config, model: models.ResNet, variables: Mapping[str, Any], dataset: Dataset, mesh: Mesh
@@ -26,6 +29,11 @@ def fit(
     """
     settings = config.evaluation
     source = training_crops(config, dataset, batch=settings.probe_batch, mesh=mesh)
+    rate = settings.probe_learning_rate * source.batch / settings.probe_batch
+    if source.batch != settings.probe_batch and jax.process_index() == 0:
+        log.info(
+            "the probe learns from batches of %d, not %d, at a rate of %g", source.batch, settings.probe_batch, rate
+        )
 
     @jax.jit
     def encode(variables: Mapping[str, Any], images: jax.Array, key: jax.Array) -> jax.Array:
@@ -39,7 +47,7 @@ def fit(
             num_classes=dataset.num_classes or 0,
             epochs=settings.probe_epochs,
             steps_per_epoch=source.steps_per_epoch,
-            learning_rate=settings.probe_learning_rate * source.batch / settings.probe_batch,
+            learning_rate=rate,
             seed=config.seed,
         )
 

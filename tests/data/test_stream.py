@@ -1,8 +1,10 @@
+import contextlib
 import gc
 import itertools
 import json
 import logging
 import shutil
+import threading
 import time
 import weakref
 
@@ -11,6 +13,7 @@ import pytest
 from builders import encoded, picture
 
 from ncl_jax.config import Config, Data, Model
+from ncl_jax.data import rows
 from ncl_jax.data.datasets import open_dataset
 from ncl_jax.data.stream import CropStream, TrainStream, eval_batches
 from ncl_jax.errors import UserError
@@ -61,6 +64,28 @@ def test_an_epoch_shows_every_example_at_most_once_in_a_new_order(data_dir, buff
         assert len(set(ids)) == 56
     assert (epochs[0] != epochs[1]).any()
     assert np.abs(np.diff(epochs[0])).mean() > 5  # shuffled, not merely rotated
+
+
+def test_the_next_epoch_is_begun_while_this_one_lasts(data_dir, monkeypatch):
+    """Else every epoch would begin with a wait for its shuffle buffer of two batches."""
+    began, read = [], rows.shuffled
+
+    def shuffled(*arguments, **options):
+        for batch in read(*arguments, **options):
+            began.append(threading.current_thread().name)
+            yield batch
+
+    monkeypatch.setattr(rows, "shuffled", shuffled)
+    stream = make(open_dataset("jpegs", "train", data_dir=data_dir), shuffle_buffer=16)
+    with contextlib.closing(stream):
+        take(stream, 3)  # and two more are under way
+        assert len(began) == 5
+        take(stream, 1)
+        end = time.monotonic() + 30
+        while len(began) < 7 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert (len(began), began[-1]) == (7, "next epoch_0")
+        assert len(take(stream, 10)) == 10
 
 
 def test_resumes_to_the_bit(data_dir, buffer):
