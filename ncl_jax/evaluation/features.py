@@ -1,5 +1,6 @@
 """Features of a frozen encoder for every image of a split, whatever the batch size and the number of devices."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from jaxtyping import Array, Float, UInt8
 
 from ncl_jax.errors import UserError
 
+_PIECE = 2**26  # bytes of features that are on every device at a time while they are gathered
 Encode = Callable[[UInt8[Array, "b s s 3"]], Float[Array, "b d"]]
 
 
@@ -44,15 +46,15 @@ def extract(
         mask = np.asarray(batch.get("mask", np.ones(len(images), bool)), bool)
         fields = {k: np.asarray(v) for k, v in batch.items() if k not in ("image", "mask") and _is_integer_field(v)}
         images, mask, fields = _fill(sharding, images, mask, fields)
-        pending.append((encode(_place(images, sharding)), {"mask": mask, **fields}))
+        pending.append((_spread(encode(_place(images, sharding)), sharding), {"mask": mask, **fields}))
         # One batch stays in flight: the device works on it while the host fetches this one and decodes the next.
         if len(pending) > 1:
             rows.append(_fetch(*pending.popleft()))
     while pending:
         rows.append(_fetch(*pending.popleft()))
-    if not rows or not sum(len(r["features"]) for r in rows):
+    result = _gather({name: np.concatenate([r[name] for r in rows]) for name in rows[0]}) if rows else {}
+    if not len(result.get("features", ())):
         raise UserError("features: the dataset gave no images; check its name and split")
-    result = {name: np.concatenate([r[name] for r in rows]) for name in rows[0]}
     bad = np.asarray(~np.isfinite(result["features"]).all(axis=1))
     if bad.any():
         raise UserError(
@@ -88,11 +90,37 @@ def _place(images: np.ndarray, sharding: NamedSharding | None) -> Any:
     return jax.make_array_from_process_local_data(sharding, images)
 
 
+def _spread(features: Any, sharding: NamedSharding | None) -> Any:
+    """Each row on the device that had its image, so that every process holds its own."""
+    return features if sharding is None or jax.process_count() == 1 else jax.device_put(features, sharding)
+
+
 def _fetch(features: Any, fields: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    if jax.process_count() > 1:
-        if not features.is_fully_addressable:
-            features = multihost_utils.process_allgather(features, tiled=True)
-        fields = {k: np.asarray(multihost_utils.process_allgather(v, tiled=True)) for k, v in fields.items()}
+    """The rows of this process, without padding."""
+    if isinstance(features, jax.Array) and not features.is_fully_addressable:
+        shards = sorted(features.addressable_shards, key=lambda shard: shard.index[0].start)
+        features = np.concatenate([np.asarray(shard.data) for shard in shards])
     keep = fields.pop("mask")
     fields = {k: v[keep].astype(np.int32) for k, v in fields.items()}
     return {"features": np.asarray(features, np.float32)[keep], **fields}
+
+
+def _gather(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The rows of all processes, those of the first one first: once, in the end, and in pieces. A gather with every
+    batch would wait for the one that the devices are at."""
+    if jax.process_count() == 1:
+        return rows
+    counts = np.asarray(multihost_utils.process_allgather(np.array(len(rows["features"]))))
+    starts = np.cumsum(counts) - counts
+    width = math.prod(rows["features"].shape[1:]) * rows["features"].itemsize
+    piece = max(1, _PIECE // (len(counts) * width))  # the same on all, also where one has no rows
+    result = {name: np.empty((counts.sum(), *x.shape[1:]), x.dtype) for name, x in rows.items()}
+    for low in range(0, counts.max(), piece):
+        size = min(piece, counts.max() - low)
+        for name, mine in rows.items():
+            part = np.zeros((size, *mine.shape[1:]), mine.dtype)
+            part[: max(0, len(mine) - low)] = mine[low : low + size]
+            parts = np.asarray(multihost_utils.process_allgather(part))
+            for start, count, got in zip(starts, np.clip(counts - low, 0, size), parts, strict=True):
+                result[name][start + low : start + low + count] = got[:count]
+    return result

@@ -20,7 +20,8 @@ import jax
 index, port, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 jax.distributed.initialize(f"localhost:{port}", 2, index, initialization_timeout=60)
 from ncl_jax import config, methods, negatives, parallel
-from ncl_jax.evaluation import protocol
+from ncl_jax.evaluation import features, protocol
+features._PIECE = 4096  # some of the rows at a time
 chosen = json.load(open(f"{folder}/config.json"))
 if index == 1:
     chosen["evaluation"]["sets"]["domain"]["dataset"] = "folder:/nowhere"
