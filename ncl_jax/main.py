@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ncl-jax {arguments.command}: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
-        if type(error).__module__.partition(".")[0] in ("gcsfs", "google", "aiohttp"):
+        if type(error).__module__.startswith(("gcsfs", "aiohttp", "google.api_core", "google.auth", "google.cloud")):
             print(f"ncl-jax {arguments.command}: a bucket failed ({first_line(error)})", file=sys.stderr)
             return 1
         if not _among_others():

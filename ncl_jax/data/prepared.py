@@ -48,7 +48,9 @@ def prepare(make: Callable[[], Any]) -> Any:
                 _build(builder)
                 builder = make()
     except (OSError, RuntimeError) as error:  # TFDS tells of a disk by the second
-        raise UserError(f"dataset {builder.name}: cannot be built in {target.parent}: {first_line(error)}") from error
+        raise UserError(
+            f"dataset {builder.name}: cannot be built in {builder.data_path.parent}: {first_line(error)}"
+        ) from error
     return builder
 
 
