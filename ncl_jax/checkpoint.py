@@ -147,7 +147,8 @@ class Checkpoints:
             if other:
                 raise UserError(f"{self.folder / str(step)}: {other}; leave that as it was, or choose another workdir")
             # An object of a bucket is whole or not there: what cannot be read of it is out of reach, not damaged.
-            if last and not _lost_process(last) and (storage.in_bucket(self.folder) or _here(last)):
+            unreached = storage.in_bucket(self.folder) and last and not _lost_process(last)
+            if last and (unreached or _here(last)):
                 raise UserError(
                     f"{self.folder / str(step)}: cannot be read here ({_reason(last)}); mend that, or move the folder "
                     "away to go on from the checkpoint before"
