@@ -44,7 +44,8 @@ def path(name: str | os.PathLike) -> Path:
 
     # Not by TensorFlow, which etils takes where it is installed, and remembers: the tests cannot send it elsewhere.
     os.environ["EPATH_USE_TF"] = "0"
-    gpath._is_tf_installed.cache_clear()
+    with contextlib.suppress(AttributeError):  # a private name; without it TensorFlow may be taken
+        gpath._is_tf_installed.cache_clear()
     # What one process remembers of a folder another has changed since.
     conf.setdefault("gcs", {})["use_listings_cache"] = False
     logging.getLogger("gcsfs").setLevel(logging.ERROR)  # it warns of each file of a bucket whose kind it cannot ask for
