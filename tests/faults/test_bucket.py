@@ -2,6 +2,7 @@
 
 import json
 import socket
+import socketserver
 import time
 import urllib.parse
 import urllib.request
@@ -51,6 +52,8 @@ def bucket(monkeypatch):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
+    # A process that is killed hangs up on it, which it would tell with tracebacks.
+    monkeypatch.setattr(socketserver.BaseServer, "handle_error", lambda *_: None)
     running = server.create_server("localhost", port, in_memory=True, default_bucket="runs")
     running.start()
     found = Bucket(f"http://localhost:{port}")
