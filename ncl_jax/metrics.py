@@ -106,7 +106,7 @@ def writer(workdir: Path, step: int) -> Writer:
 def _clu_writers() -> Any:
     """clu's writers; they import TensorFlow, which is imported its own way before, and TensorBoard's hyperparameters.
 
-    Of these one class is derived from Keras', which would be imported for it alone: an eighth of the start of a run.
+    Of these one class is derived from Keras', which would be imported for it alone, in a second or two.
     """
     import ncl_jax.data.tf  # noqa: F401
 
