@@ -21,9 +21,7 @@ _OVERRIDES = "any key of the config can be set: --config.optim.learning_rate=0.1
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `ncl-jax` with these arguments; the exit status is 0, or 1 after a line that says what to mend."""
-    # TensorFlow (input only) and absl talk a lot at start; what matters to a user is said by this package.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # no such operation is used; it announces itself all the same
+    # absl and others talk a lot at start; what matters to a user is said by this package.
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("ncl_jax").setLevel(logging.INFO)
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)

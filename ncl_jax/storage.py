@@ -92,8 +92,13 @@ def write_bytes(path: Path, data: bytes) -> None:
         path.write_bytes(data)
         return
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")  # of its own: two may write the same file
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -58,8 +58,8 @@ def claim(path: str | os.PathLike, config: config_lib.Config) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"--workdir={folder}: cannot be written: {error.strerror}") from error
     with lock:
-        _check_shared(folder)
         try:
+            _check_shared(folder)
             if first:
                 check_same(folder, config)
                 write_json(folder / "config.json", config_lib.to_dict(config))

@@ -13,6 +13,10 @@ def test_what_fails_while_it_is_made_leaves_the_old_file(tmp_path):
     with pytest.raises(TypeError), storage.writing(tmp_path / "a.png") as file:
         file.write("no bytes")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.png", b"old")]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError):
+        storage.write_bytes(tmp_path / "folder", b"new")
+    (tmp_path / "folder").rmdir()
     with storage.writing(tmp_path / "a.png") as file:
         file.write(b"new")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.png", b"new")]

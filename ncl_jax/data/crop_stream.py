@@ -227,20 +227,18 @@ class CropStream:
     def _items(self, start: int) -> Iterator[list[_Item]]:
         """The records of every batch from global step `start` on."""
         epoch, first = divmod(start, self.steps_per_epoch)
-        if not self._whole:
-            yield from self._ranged_epochs(epoch, first)
-        while True:
-            yield from self._whole_epoch(epoch, first)
-            epoch, first = epoch + 1, 0
+        return self._whole_epochs(epoch, first) if self._whole else self._ranged_epochs(epoch, first)
 
-    def _whole_epoch(self, epoch: int, first: int) -> Iterator[list[_Item]]:
+    def _whole_epochs(self, epoch: int, first: int) -> Iterator[list[_Item]]:
         find = self._find
         assert find is not None
-        order = np.argsort(self._numbers(ORDER, epoch).random_raw(self.dataset.num_examples), kind="stable")
-        for step in range(first, self.steps_per_epoch):
-            low = step * self.batch + self._process * self._local
-            ids = order[low : low + self._local].tolist()
-            yield [_Item(index, functools.partial(find, index), epoch) for index in ids]
+        while True:
+            order = np.argsort(self._numbers(ORDER, epoch).random_raw(self.dataset.num_examples), kind="stable")
+            for step in range(first, self.steps_per_epoch):
+                low = step * self.batch + self._process * self._local
+                ids = order[low : low + self._local].tolist()
+                yield [_Item(index, functools.partial(find, index), epoch) for index in ids]
+            epoch, first = epoch + 1, 0
 
     def _ranged_epochs(self, epoch: int, first: int) -> Iterator[list[_Item]]:
         """An epoch is begun while the one before still has what its own shuffle buffer holds: nothing comes out of a

@@ -84,11 +84,10 @@ def has_tensorflow() -> bool:
 
 
 def import_tfds() -> Any:
-    """tensorflow_datasets with TensorFlow kept quiet. It does not import TensorFlow: `ncl_jax.data.tf` does.
+    """tensorflow_datasets. It does not import TensorFlow: `ncl_jax.data.tf` does.
 
     Raises UserError where it is not installed.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:

@@ -33,7 +33,7 @@ def write(document: summary.Document, target: Path) -> None:
     write_tables(document, target)
     overview = figures.overview(document, main=True)
     if overview is not None:
-        (target / "overview.png").write_bytes(overview)
+        storage.write_bytes(target / "overview.png", overview)
     print(f"wrote {target}")
 
 
