@@ -48,7 +48,7 @@ def path(name: str | os.PathLike) -> Path:
         gpath._is_tf_installed.cache_clear()
     # What one process remembers of a folder another has changed since.
     conf.setdefault("gcs", {})["use_listings_cache"] = False
-    logging.getLogger("gcsfs").setLevel(logging.ERROR)  # it warns of each file of a bucket whose kind it cannot ask for
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs what it raises, with a traceback, and warns besides
     found: Any = epath.Path(text)
     return found
 
