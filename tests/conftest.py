@@ -6,11 +6,15 @@ import gc
 import os
 import tempfile
 from importlib.metadata import version
+from pathlib import Path
 
-# Many tests compile the same step: once is enough, for all of pytest's workers and for their subprocesses too.
+# Many tests compile the same step and read the same data: once is enough, for all of pytest's workers and for their
+# subprocesses too.
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    _cache = tempfile.TemporaryDirectory(prefix="ncl_jax_tests_", ignore_cleanup_errors=True)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+    _once = tempfile.TemporaryDirectory(prefix="ncl_jax_tests_", ignore_cleanup_errors=True)
+    os.environ["NCL_JAX_TESTS"] = _once.name
+ONCE = Path(os.environ["NCL_JAX_TESTS"])
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(ONCE / "programs")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1"
 # Unoptimised machine code: tests compile far longer than they compute, and this compiles in a third of the time.
 _flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
@@ -20,8 +24,6 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_flags}"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-
-from pathlib import Path
 
 import jax
 import pytest
@@ -58,9 +60,9 @@ def compilations():
 
 
 @pytest.fixture(scope="session")
-def smoke_data(tmp_path_factory) -> Path:
+def smoke_data() -> Path:
     """The data_dir of runs of the smoke config: the first of them draws its dataset, which takes 12 s."""
-    return tmp_path_factory.mktemp("smoke_data")
+    return ONCE / "smoke_data"
 
 
 @pytest.fixture(scope="session")
