@@ -19,6 +19,7 @@ from smoke import flags
 
 from ncl_jax import config as config_lib
 from ncl_jax import main, metrics, parallel, train, workdir
+from ncl_jax.data import drawn_records
 from ncl_jax.evaluation import linear_probe, protocol
 
 STEPS_PER_EPOCH = 8
@@ -57,6 +58,8 @@ def test_a_run_leaves_what_it_promises(finished, config):
     results = json.loads((finished / "results.json").read_text())
     assert 0 <= results["linear_top1"] <= 1
     assert results["test_images"] == 128
+    assert results["datasets"][f"shapes_textures/px32/{drawn_records.VERSION}[test[:128]]"] == 128
+    assert results["step"] == 32
     assert sum(results["sets"]["cue_conflict"][k] for k in ("shape", "texture", "other")) == pytest.approx(1)
     logged = {name for row in rows(finished) for name in row}
     assert logged >= {

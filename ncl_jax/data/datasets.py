@@ -61,11 +61,17 @@ class Dataset:
     reader: Callable[[int], dict[str, Any]] | None = dataclasses.field(default=None, repr=False, compare=False)
     origin: tuple[Chunk, ...] = ()  # of a reader: where its records come from; of drawn ones the split is the file
     textures: tuple["Dataset", ...] = ()  # their record i belongs to record i of this one
+    full_name: str = ""  # TFDS's, with config and version; folders and what is drawn have none
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Of the labels; empty where they have none."""
         return self.names.get(self.label_key or "", ())
+
+    @property
+    def title(self) -> str:
+        """By which its images are found again: `cifar10/3.0.2[test]`."""
+        return f"{self.full_name or self.name}[{self.split}]"
 
     def record_name(self, index: int) -> str:
         """What a person needs to find record `index`: the image file, or the TFRecord file and the place in it."""
@@ -250,6 +256,7 @@ def _handle(name: str, builder: Any, split: str) -> Dataset:
     common: dict[str, Any] = {
         "name": name,
         "split": split,
+        "full_name": builder.info.full_name,
         "num_examples": sum(high - low for _, low, high in bounds),
         "num_classes": num_classes,
         "image_key": image_key,

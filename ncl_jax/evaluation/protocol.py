@@ -66,6 +66,7 @@ def evaluate(subject: Subject) -> dict[str, Any]:
     """kNN, linear probe and all test sets of `config.evaluation.sets`. Shares and accuracies are in [0, 1].
 
     Of training images that all have one label, as unlabelled ones in a folder, only the sets that need no labels.
+    Besides, the `step` of a run and the `datasets` that were read: version, split and number of records.
     """
     config = subject.config
     there, missing = sets.available(subject, config.evaluation.sets)  # the table says what is missing
@@ -77,7 +78,9 @@ def evaluate(subject: Subject) -> dict[str, Any]:
         results["train_images"] = len(subject.train["label"])
         results |= {"knn_top1": subject.knn(), "linear_top1": subject.linear()}
     results["sets"], failed = sets.run(subject, there)
-    return results | {"skipped": missing | failed}
+    if subject.current is not None:
+        results["step"] = int(subject.current.step)
+    return results | {"skipped": missing | failed, "datasets": subject.opened}
 
 
 def evaluate_run(subject: Subject, run_dir: Path, *, name: str = "") -> dict[str, Any]:

@@ -88,6 +88,7 @@ class Subject:
       folder: where figures go; None: nowhere.
       name: of the evaluation, empty for a run's own; part of its figures' names.
       measured: the name of the set that is being measured, empty where that is its kind; likewise.
+      opened: the numbers of records of the splits that were opened, by their titles.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Subject:
     ) -> None:
         self.encoder, self.variables, self.current, self.folder, self.say = encoder, variables, current, folder, say
         self.foreign, self.name, self.measured = foreign, "", ""
+        self.opened: dict[str, int] = {}
         self.config, self.model, self.mesh = encoder.config, encoder.model, encoder.mesh
 
     def figure(self, stem: str) -> Path | None:
@@ -121,6 +123,7 @@ class Subject:
             if name:
                 raise Mistake(str(error)) from error
             raise
+        self.opened[dataset.title] = dataset.num_examples
         return dataset.need_labels() if labels else dataset
 
     def batches(self, dataset: datasets.Dataset, *, whole: bool = False) -> Iterator[dict[str, np.ndarray]]:

@@ -28,6 +28,7 @@ def test_tfds_dataset(data_dir):
     assert data.record_name(7).endswith("jpegs-train.tfrecord-00000-of-00001#7")
     part = open_dataset("jpegs:1.0.0", "train[:50%]+bad[10:13]", data_dir=data_dir)
     assert part.num_examples == 33
+    assert (data.title, part.title) == ("jpegs/1.0.0[train]", "jpegs/1.0.0[train[:50%]+bad[10:13]]")
     assert part.record_name(31).endswith("jpegs-bad.tfrecord-00000-of-00001#11")
 
 
@@ -36,7 +37,8 @@ def test_folder(folder):
     assert (data.num_examples, data.num_classes, data.class_names) == (6, 2, ("cat", "dog"))
     for path, label in zip(data.paths, data.folder_labels, strict=True):
         assert path.split(os.sep)[-2] == data.class_names[label]
-    assert open_dataset(f"folder:{folder}", "train[:50%]").num_examples == 3
+    part = open_dataset(f"folder:{folder}", "train[:50%]")
+    assert (part.num_examples, part.title) == (3, f"folder:{folder}[train[:50%]]")
 
 
 def flat(tmp_path, labels=("cat", "dog"), count=5):

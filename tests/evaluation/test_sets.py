@@ -68,6 +68,8 @@ def test_every_image_counts_once(results, chosen):
     found = results[0]
     assert found["skipped"] == {}
     assert (found["train_images"], found["test_images"]) == (60, 21)
+    read = {title.rpartition("/")[2]: count for title, count in found["datasets"].items()}
+    assert (read["data[train]"], read["data[test]"], read["cue[test]"], read["categories[test]"]) == (60, 21, 9, 12)
     assert set(found["sets"]) == set(chosen)
     counted = {name: result["images"] for name, result in found["sets"].items() if "images" in result}
     assert counted == {
