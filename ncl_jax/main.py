@@ -137,9 +137,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--output", default="negatives.png", help="the PNG to write")
 
     sub = command("benchmark", _benchmark, "measure speed here")
-    sub.add_argument("name", help="import, negatives, augment, knn, input, step, scaling, ... or all")
+    sub.add_argument("name", help="import, negatives, augment, textures, knn, input, step, scaling, soak, or all")
     sub.add_argument("--config", help="configs/NAME.py or configs/NAME.py:VARIANT")
-    sub.add_argument("--against", help="run a peer beside, where the benchmark knows one: torch")
+    sub.add_argument("--against", help="run a peer beside, where the benchmark knows one: torch, torch_compile")
     sub.add_argument("--seconds", type=float, default=2.0, help="to measure per figure (default: %(default)s)")
     sub.add_argument("--output", help="also write everything, raw samples included, to this JSON file")
     return parser

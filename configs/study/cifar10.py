@@ -1,8 +1,8 @@
 """CIFAR-10: MoCo, both its losses, with and without negatives, 200 epochs from the device cache; for one GPU.
 
 The kNN of peers at these settings: 85.3 % symmetric, 82.6 % asymmetric (MoCo's CIFAR demo). In small, a fifth of the
-images, an hour or two of two CPU cores, so that accuracies compare with nothing: `:cpu` asks the same of the demo's
-settings, `:heads` which projection head those of `cifar10.py` want, and how strong negatives may be under it.
+images, two to four hours of two CPU cores, so that accuracies compare with nothing: `:cpu` asks the same of the
+demo's settings, `:heads` which projection head those of `cifar10.py` want, and how strong negatives may be under it.
 """
 
 VARIANTS = ("cpu", "heads")

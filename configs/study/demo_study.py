@@ -1,7 +1,7 @@
 """Do negatives make an encoder look at shapes? `shapes_textures` on two CPU cores, three seeds, half an hour.
 
 `configs/demo.py` in short: the paper's negatives (patch, texture) as the paper encodes them, without gradient; with
-gradient; at alpha 3; both kinds; and patches joined without seams. `--config.epochs=40` takes four times as long and
+gradient; at alpha 3; both kinds; and patches with fainter seams. `--config.epochs=40` takes four times as long and
 learns more. `:simclr` asks the same of SimCLR, which learns more in as many epochs, with gradient (its default).
 """
 

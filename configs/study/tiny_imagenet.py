@@ -2,8 +2,8 @@
 
 --config.data.name=folder:PATH (train/ and val/, a folder per class); the other test sets are folders too:
 --config.evaluation.sets.cue_conflict.dataset=folder:PATH. `:quick` is 20 epochs; `:quilt` asks about seams. `:cpu`
-asks in small: a fifth of the images, the demo's network, half an hour of a CPU core for each run; its accuracies
-compare with nothing.
+asks in small: a fifth of the images, the demo's network, half an hour to an hour of a CPU core for each run; its
+accuracies compare with nothing.
 """
 
 VARIANTS = ("quick", "quilt", "cpu")
