@@ -13,7 +13,7 @@ def get_config(variant: str | None = None) -> ConfigDict:
         config.batch = 512
         config.optim = {"learning_rate": 0.8}
         config.method = {"name": "moco", "momentum": 0.99, "queue_size": 65536}
-        config.model = {"name": "resnet50", "bn_groups": 16, "dtype": "bfloat16"}
+        config.model = {"name": "resnet50", "bn_groups": 8, "dtype": "bfloat16"}  # 64 images each
     else:
         config.batch = 128
         config.optim = {"learning_rate": 0.03}

@@ -56,6 +56,7 @@ class Model:
     stem: str = option("imagenet", choices=("imagenet", "medium", "small"))  # without pooling, stride 2; and 1
     bn_groups: int = option(1, low=1)  # batch statistics per group of batch/bn_groups images; 8 mimics 8 GPUs
     dtype: str = option("float32", choices=("float32", "bfloat16"))  # of the activations; parameters stay float32
+    zero_init_residual: bool = False  # blocks begin as the identity, as BYOL's, SimCLR's and MoCo-v3's authors have it
     remat: bool = False  # compute each block's activations again for the gradient: less memory, a third more time
 
 
@@ -89,6 +90,7 @@ class Evaluation:
     probe_epochs: int = option(60, low=1)
     probe_learning_rate: float = option(10.0, above=0.0)  # of the augmented probe; the other one is solved
     probe_batch: int = option(128, low=1)
+    probe_drops: tuple[float, ...] = option((1 / 2, 2 / 3, 5 / 6), above=0.0, below=1.0)  # of its rate, tenfold each
     resize: int = option(0, low=0)  # shorter side of a test image before the centre crop; 0: 8/7 of data.image_size
     sets: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # name -> settings of one of TEST_SETS
 

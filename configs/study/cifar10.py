@@ -75,7 +75,8 @@ def _negatives(*, small: bool) -> dict:
             overrides = {"negatives": {kind: {"alpha": 2.0} for kind in kinds}} | ONLINE
             variants[f"{name}_online"] = {"label": label, "overrides": overrides}
     else:
-        symmetric = {"method.symmetric": True}
+        # MoCo's demo adds the two losses that are averaged here, which SGD takes as twice the rate and half the decay.
+        symmetric = {"method.symmetric": True, "optim.learning_rate": 0.06, "optim.weight_decay": 2.5e-4}
         variants |= {
             "symmetric": {"label": "symmetric", "overrides": {"negatives": {}} | symmetric, "against": "symmetric"},
             "symmetric_patch": {

@@ -48,6 +48,7 @@ def fit(
             epochs=settings.probe_epochs,
             steps_per_epoch=source.steps_per_epoch,
             learning_rate=rate,
+            drops=settings.probe_drops,
             seed=config.seed,
         )
 

@@ -1,7 +1,7 @@
 """A linear classifier on a frozen encoder: solved on stored features, or trained on augmented images."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -139,16 +139,17 @@ def fit_augmented(
     epochs: int,
     steps_per_epoch: int,
     learning_rate: float,
+    drops: Sequence[float] = (1 / 2, 2 / 3, 5 / 6),
     seed: int = 0,
 ) -> Probe:
     """The paper's probe: SGD with momentum 0.9 on random crops of frozen features, no weight decay.
 
-    The rate falls tenfold after 1/2, 2/3 and 5/6 of the epochs (30, 40 and 50 of 60). `batches` yields `query`
+    The rate falls tenfold after each of `drops`, shares of the epochs (30, 40 and 50 of 60). `batches` yields `query`
     (random resized crops, uint8) and `label` on the devices; `encode` flips them at random and returns features.
     """
     total = epochs * steps_per_epoch
-    drops = jnp.array([total * part // 6 for part in (3, 4, 5)])
-    optimizer = optax.sgd(lambda step: learning_rate * 0.1 ** jnp.sum(step >= drops), momentum=0.9)
+    falls = jnp.array([int(total * share + 1e-6) for share in drops])  # a third of 60 is 20, not 19
+    optimizer = optax.sgd(lambda step: learning_rate * 0.1 ** jnp.sum(step >= falls), momentum=0.9)
 
     @jax.jit
     def step(params, state, features, labels):

@@ -85,7 +85,10 @@ class Encoder(NamedTuple):
 
 
 def predicting_encoder(config: config_lib.Config, hidden: int, embedding: int) -> Encoder:
-    """Backbone, projector and predictor, these two with batch norm: the online network of BYOL and MoCo-v3."""
+    """Backbone, projector and predictor, these two with batch norm: the online network of BYOL and MoCo-v3.
+
+    Their output layers have a bias, as solo-learn's, where the authors' have none.
+    """
     heads = {
         name: models.MLP((hidden, embedding), batch_norm=True, bn_groups=config.model.bn_groups)
         for name in ("head", "predictor")

@@ -24,7 +24,9 @@ class Settings:
     hidden_dim: int = option(2048, low=0)  # of the projection head; 0: a linear one, as MoCo v1 has it
     embedding_dim: int = option(128, low=1)
     head_batch_norm: bool = False  # MoCo-v2's head has none; with it, short runs on small images get going sooner
-    symmetric: bool = False  # each view is once the query; queue gets both views' keys
+    # Each view is once the query; the queue gets both views' keys. The loss is the mean of the two: where they are
+    # added, as in MoCo's CIFAR demo, the same steps of SGD take twice the learning rate and half the decay here.
+    symmetric: bool = False
     non_semantic_encoder: str = option("target", choices=target.ENCODERS)  # online: with gradient
     non_semantic_norm: str = option("own", choices=target.NORMS)  # batch norm of the negatives; see target.py
     ifm_epsilon: float = option(0.0, low=0.0)  # implicit feature modification: cosines made harder by this; 0: off

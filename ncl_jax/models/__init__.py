@@ -18,5 +18,6 @@ def encoder(settings: config.Model) -> ResNet:
         stem=settings.stem,
         bn_groups=settings.bn_groups,
         dtype=jnp.dtype(settings.dtype),
+        zero_init_residual=settings.zero_init_residual,
         remat=settings.remat,
     )

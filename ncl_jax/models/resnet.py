@@ -40,6 +40,7 @@ class Block(nn.Module):
     stride: int
     conv: Callable[..., Any]
     norm: Callable[..., Any]
+    zero_init: bool
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
@@ -49,7 +50,7 @@ class Block(nn.Module):
         for index, (side, stride) in enumerate(kernels, start=1):
             last = index == len(kernels)
             y = self.conv(wide if last else self.channels, side, stride, name=f"conv{index}")(y)
-            y = self.norm(name=f"bn{index}")(y)
+            y = self.norm(name=f"bn{index}", zero=last and self.zero_init)(y)
             y = y if last else nn.relu(y)
         if x.shape != y.shape:
             x = self.conv(wide, 1, s, name="downsample_conv")(x)
@@ -69,6 +70,7 @@ class ResNet(nn.Module):
         small images. Weights trained with one lose points with another.
       bn_groups: parts of the batch that are normalised on their own.
       dtype: of the activations; parameters, statistics and the returned features are float32.
+      zero_init_residual: the last batch norm of every block begins with scale 0 (Goyal et al. 2017, section 5.1).
       remat: compute each block again in the backward pass instead of keeping its activations.
     """
 
@@ -78,6 +80,7 @@ class ResNet(nn.Module):
     padding: str = "torch"
     bn_groups: int = 1
     dtype: jnp.dtype = jnp.float32
+    zero_init_residual: bool = False
     remat: bool = False
 
     @property
@@ -105,8 +108,9 @@ class ResNet(nn.Module):
                 name=name,
             )
 
-        def norm(name: str) -> Callable[..., Any]:
-            return partial(BatchNorm(self.bn_groups, dtype=self.dtype, name=name), train=train)
+        def norm(name: str, *, zero: bool = False) -> Callable[..., Any]:
+            start = nn.initializers.zeros if zero else nn.initializers.ones
+            return partial(BatchNorm(self.bn_groups, dtype=self.dtype, scale_init=start, name=name), train=train)
 
         block = nn.remat(Block) if self.remat else Block
         x = x.astype(self.dtype)
@@ -121,5 +125,6 @@ class ResNet(nn.Module):
             for index in range(blocks):
                 stride = 2 if stage > 0 and index == 0 else 1
                 channels = round(64 * 2**stage * self.width)
-                x = block(bottleneck, channels, stride, conv, norm, name=f"layer{stage + 1}_{index}")(x)
+                name = f"layer{stage + 1}_{index}"
+                x = block(bottleneck, channels, stride, conv, norm, self.zero_init_residual, name=name)(x)
         return jnp.mean(x.astype(jnp.float32), axis=(1, 2))

@@ -100,6 +100,18 @@ def batch_norm(groups, x, train=True):
     return norm.apply(variables, x, train=train, mutable=["batch_stats"])
 
 
+@pytest.mark.parametrize(("name", "last"), [("resnet10", "bn2"), ("resnet50", "bn3")])
+def test_zero_init_residual_is_torchvisions(name, last):
+    """The last batch norm of every block begins with scale 0, all others with 1; none where nobody asks for it."""
+    for asked in (False, True):
+        model = ResNet(name, width=0.125, stem="small", zero_init_residual=asked)
+        params = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)["params"]
+        scales = {path: x for path, x in jax.tree_util.tree_leaves_with_path(params) if path[-1].key == "scale"}
+        zero = {path for path, scale in scales.items() if not scale.any()}
+        assert zero == {path for path in scales if asked and path[-2].key == last}
+        assert all((scales[path] == 1).all() for path in scales.keys() - zero)
+
+
 def test_groups_equal_separate_batches():
     x = jax.random.normal(jax.random.key(0), (12, 4, 4, 5)) * 3 + 1
     whole, stats = batch_norm(3, x)
