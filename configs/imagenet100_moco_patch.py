@@ -18,6 +18,7 @@ def get_config(variant: str | None = None) -> ConfigDict:
         config.optim = {"learning_rate": 0.03}
         config.method = {"name": "moco", "momentum": 0.999, "queue_size": 8192 if variant == "queue8192" else 16384}
         config.model = {"name": "resnet50", "bn_groups": 4, "dtype": "bfloat16"}  # 32 images each, as MoCo's
+    config.method["non_semantic_norm"] = "shuffled"  # as the paper's code
     config.epochs = 200
     config.data = {"name": "imagenet100", "train_split": "train", "test_split": "validation", "image_size": 224}
     config.negatives = {"patch": {"alpha": 3.0 if variant == "alpha3" else 2.0}}

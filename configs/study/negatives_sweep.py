@@ -30,12 +30,14 @@ def of_all(name: str, key: str, values: tuple, default: float, more: dict | None
     return found
 
 
-NORMS = {"method.non_semantic_norm": "shared"}
+NORMS, SHUFFLED = ({"method.non_semantic_norm": norm} for norm in ("shared", "shuffled"))
 PATCHES = {"patch2to4": (2, 4), "patch": (4, 10), "patch10to16": (10, 16), "patch16to24": (16, 24)}
 ENCODERS = {
     "patch": ("target, own", {}),
     "shared": ("target, shared", NORMS),
+    "shuffled": ("target, own but shuffled", SHUFFLED),
     "online": ("online, own", ONLINE),
+    "online_shuffled": ("online, own but shuffled", SHUFFLED | ONLINE),
     "online_shared": ("online, shared", NORMS | ONLINE),
 }
 AXES = {

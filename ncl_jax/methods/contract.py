@@ -52,15 +52,22 @@ class Encoder(NamedTuple):
         return params, stats
 
     def apply(
-        self, params: Tree, stats: Tree, images: Float[Array, "b s s 3"], *, skip: tuple[str, ...] = ()
+        self,
+        params: Tree,
+        stats: Tree,
+        images: Float[Array, "b s s 3"],
+        *,
+        skip: tuple[str, ...] = (),
+        places: Int[Array, " b"] | None = None,
     ) -> tuple[dict[str, Float[Array, "b d"]], Tree]:
-        """Outputs of every network by name, and the new batch statistics; always in train mode."""
+        """Outputs of every network by name, and the new batch statistics; always in train mode. `places`: see
+        `BatchNorm`."""
         outputs, new_stats, x = {}, dict(stats), images
         for name, network in self._networks():
             if name in skip:
                 continue
             variables = {"params": params[name], "batch_stats": stats[name]}
-            x, updated = network.apply(variables, x, train=True, mutable=["batch_stats"])
+            x, updated = network.apply(variables, x, train=True, places=places, mutable=["batch_stats"])
             outputs[name], new_stats[name] = x, updated.get("batch_stats", {})
         return outputs, new_stats
 
@@ -122,6 +129,14 @@ def flat_negatives(non_semantic: Float[Array, "b m s s 3"]) -> Float[Array, "bm 
 def of_each_query(outputs: Float[Array, "bm d"], queries: Float[Array, "b ..."]) -> Float[Array, "b m d"]:
     """What encoding `flat_negatives` gave, by the queries that they are negatives of."""
     return outputs.reshape(len(queries), -1, outputs.shape[-1])
+
+
+def places(order: Int[Array, " b"], count: int) -> Int[Array, " bm"]:
+    """Where `count` flat negatives would lie if they were shuffled: by the keys' `order` twice over, since under
+    symmetric losses keys are queries too and are to have other groups as well."""
+    batch, num = len(order), count // len(order)
+    of_key = jnp.zeros(batch, jnp.int32).at[order].set(jnp.arange(batch), unique_indices=True)
+    return (of_key[of_key][:, None] * num + jnp.arange(num)[None]).ravel()
 
 
 def pool(parts: Sequence[Float[Array, "_ *s"]]) -> Float[Array, "n *s"]:

@@ -8,6 +8,9 @@ Two choices about non-semantic negatives (NS) live here, since all three methods
 * `non_semantic_norm`: "own" (the paper's) makes them a batch of their own for batch norm: whatever sets all NS apart
   from all views in a channel's mean and variance is normalised away, so they have to be told apart image by image.
   The running statistics, by which the encoder is evaluated, are those of the views alone.
+  With several groups (`model.bn_groups`) the negatives of a group are those of its queries. "shuffled", as in
+  the paper's code, is "own" in groups that are shuffled as the keys' are: then no group's statistics tell whose
+  negative it is. Only statistics cross devices for it.
   "shared" normalises them together with the views that the same encoder sees first (keys for target, queries for
   online): such differences stay, NS are easier to tell apart, and the views' own embeddings depend on them.
 """
@@ -23,7 +26,7 @@ from ncl_jax.methods import contract
 from ncl_jax.methods.contract import Encoder, Tree
 
 ENCODERS = ("target", "online")
-NORMS = ("own", "shared")
+NORMS = ("own", "shuffled", "shared")
 PREDICTOR = ("predictor",)  # networks that the target has not, where there is one
 
 
@@ -122,6 +125,8 @@ def encode(
         targets.append(other["head"])
     if flat is not None and not shared:
         by = (params, stats) if by_online else (target["params"], target_stats)
-        encoded, _ = encoder.apply(*by, flat, skip=online_only)  # not their statistics: images alone are evaluated
+        places = contract.places(order, len(flat)) if settings.non_semantic_norm == "shuffled" else None
+        # Not their statistics: images alone are evaluated.
+        encoded, _ = encoder.apply(*by, flat, skip=online_only, places=places)
     non_semantic = contract.of_each_query(encoded["head"], views["query"]) if encoded is not None else None
     return Encoded(queries, targets, non_semantic, stats, target_stats)

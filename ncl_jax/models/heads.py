@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ncl_jax.models.norm import BatchNorm
 
@@ -17,7 +17,8 @@ def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
 class MLP(nn.Module):
     """Linear layers `fc0, fc1, ...` of these widths with ReLU between them, in float32.
 
-    `batch_norm` puts a BatchNorm before every ReLU (BYOL, SimCLR) in place of the linear layer's bias.
+    `batch_norm` puts a BatchNorm (which takes `places`) before every ReLU (BYOL, SimCLR) in place of the linear layer's
+    bias.
     """
 
     widths: tuple[int, ...]
@@ -25,7 +26,9 @@ class MLP(nn.Module):
     bn_groups: int = 1
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b d"], *, train: bool) -> Float[Array, "b e"]:
+    def __call__(
+        self, x: Float[Array, "b d"], *, train: bool, places: Int[Array, " b"] | None = None
+    ) -> Float[Array, "b e"]:
         last = len(self.widths) - 1
         for layer, width in enumerate(self.widths):
             normed = self.batch_norm and layer < last
@@ -39,7 +42,7 @@ class MLP(nn.Module):
                 name=f"fc{layer}",
             )(x)
             if normed:
-                x = BatchNorm(self.bn_groups, name=f"bn{layer}")(x, train=train)
+                x = BatchNorm(self.bn_groups, name=f"bn{layer}")(x, train=train, places=places)
             if layer < last:
                 x = nn.relu(x)
         return x

@@ -6,7 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ncl_jax.models.convolution import convolve
 from ncl_jax.models.norm import BatchNorm
@@ -43,18 +43,18 @@ class Block(nn.Module):
     zero_init: bool
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+    def __call__(self, x: Float[Array, "b h w c"], places: Int[Array, " b"] | None) -> Float[Array, "b h2 w2 c2"]:
         s, wide = self.stride, self.channels * (4 if self.bottleneck else 1)
         kernels = ((1, 1), (3, s), (1, 1)) if self.bottleneck else ((3, s), (3, 1))
         y = x
         for index, (side, stride) in enumerate(kernels, start=1):
             last = index == len(kernels)
             y = self.conv(wide if last else self.channels, side, stride, name=f"conv{index}")(y)
-            y = self.norm(name=f"bn{index}", zero=last and self.zero_init)(y)
+            y = self.norm(name=f"bn{index}", zero=last and self.zero_init)(y, places=places)
             y = y if last else nn.relu(y)
         if x.shape != y.shape:
             x = self.conv(wide, 1, s, name="downsample_conv")(x)
-            x = self.norm(name="downsample_bn")(x)
+            x = self.norm(name="downsample_bn")(x, places=places)
         return nn.relu(x + y)
 
 
@@ -68,7 +68,8 @@ class ResNet(nn.Module):
       padding: `torch` pads half a kernel on either side; `same` pads as TensorFlow and Haiku do, which for strides of 2
         is another place; `wide` is `torch` with a pixel more before the first convolution, as solo-learn has it for
         small images. Weights trained with one lose points with another.
-      bn_groups: parts of the batch that are normalised on their own.
+      bn_groups: parts of the batch that are normalised on their own, contiguous ones unless the call's `places` say
+        otherwise (`BatchNorm`).
       dtype: of the activations; parameters, statistics and the returned features are float32.
       zero_init_residual: the last batch norm of every block begins with scale 0 (Goyal et al. 2017, section 5.1).
       remat: compute each block again in the backward pass instead of keeping its activations.
@@ -89,7 +90,9 @@ class ResNet(nn.Module):
         return round(512 * self.width) * (4 if bottleneck else 1)
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w 3"], *, train: bool) -> Float[Array, "b d"]:
+    def __call__(
+        self, x: Float[Array, "b h w 3"], *, train: bool, places: Int[Array, " b"] | None = None
+    ) -> Float[Array, "b d"]:
         bottleneck, stages = ARCHITECTURES[self.architecture]
 
         def pad(side: int) -> Any:
@@ -118,7 +121,7 @@ class ResNet(nn.Module):
             x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         side, stride, pool = STEMS[self.stem]
         x = conv(round(64 * self.width), side, stride, "conv1")(x)
-        x = nn.relu(norm("bn1")(x))
+        x = nn.relu(norm("bn1")(x, places=places))
         if pool:
             x = max_pool(x, pad(3))
         for stage, blocks in enumerate(stages):
@@ -126,5 +129,5 @@ class ResNet(nn.Module):
                 stride = 2 if stage > 0 and index == 0 else 1
                 channels = round(64 * 2**stage * self.width)
                 name = f"layer{stage + 1}_{index}"
-                x = block(bottleneck, channels, stride, conv, norm, self.zero_init_residual, name=name)(x)
+                x = block(bottleneck, channels, stride, conv, norm, self.zero_init_residual, name=name)(x, places)
         return jnp.mean(x.astype(jnp.float32), axis=(1, 2))

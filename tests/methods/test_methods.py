@@ -151,6 +151,34 @@ def test_what_an_encoder_is_evaluated_by_is_of_views_alone(name):
     assert np.abs(flat(shared) - flat(without)).max() > 1e-3
 
 
+@pytest.mark.parametrize("encoder", target.ENCODERS)
+def test_shuffled_negatives_are_normalised_where_the_keys_order_puts_them(encoder):
+    """By its square: as if the images were put there, encoded in contiguous groups and put back."""
+    method = of("moco") | {"non_semantic_norm": "shuffled", "non_semantic_encoder": encoder}
+    config = config_lib.parse(PLAIN | {"method": method, "model": PLAIN["model"] | {"bn_groups": 2}})
+    built = methods.build(config, 8)
+    params, extra = built.init(jax.random.key(0), np.zeros((2, SIDE, SIDE, 3), np.float32))
+    seen = views()
+    order = seen["key_order"][seen["key_order"]]
+    assert (order != np.arange(8)).any()
+
+    def non_semantic(images, norm):
+        changed = config_lib.parse(config_lib.to_dict(config) | {"method": method | {"non_semantic_norm": norm}})
+        given = methods.build(changed, 8).loss(params, extra, seen | {"non_semantic": images}, jax.random.key(0))[1]
+        return given["non_semantic"]
+
+    images = seen["non_semantic"]
+    shuffled, moved, own = jax.jit(
+        lambda: (
+            non_semantic(images, "shuffled"),
+            non_semantic(images[order], "own"),
+            non_semantic(images, "own"),
+        )
+    )()
+    np.testing.assert_allclose(shuffled[order], moved, atol=1e-4)
+    assert np.abs(np.asarray(shuffled) - np.asarray(own)).max() > 1e-2
+
+
 def test_shared_norm_pools_image_by_image():
     parts = [np.arange(4.0)[:, None], np.arange(100.0, 108.0)[:, None]]
     pooled = contract.pool(parts)

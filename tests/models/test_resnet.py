@@ -94,10 +94,10 @@ def test_width_stem_and_dtype():
     assert features.dtype == jnp.float32
 
 
-def batch_norm(groups, x, train=True):
+def batch_norm(groups, x, train=True, places=None):
     norm = BatchNorm(groups)
     variables = norm.init(jax.random.key(0), x, train=False)
-    return norm.apply(variables, x, train=train, mutable=["batch_stats"])
+    return norm.apply(variables, x, train=train, places=places, mutable=["batch_stats"])
 
 
 @pytest.mark.parametrize(("name", "last"), [("resnet10", "bn2"), ("resnet50", "bn3")])
@@ -119,6 +119,29 @@ def test_groups_equal_separate_batches():
     np.testing.assert_allclose(whole, jnp.concatenate([y for y, _ in parts]), atol=1e-5)
     mean = np.mean([s["batch_stats"]["var"] for _, s in parts], axis=0)
     np.testing.assert_allclose(stats["batch_stats"]["var"], mean, rtol=1e-5)
+
+
+def test_places_are_a_permutation_of_the_batch_without_moving_it():
+    """Numbers, statistics and gradient; in eval mode they mean nothing."""
+    x = jax.random.normal(jax.random.key(0), (12, 4, 4, 5)) * jnp.arange(1.0, 13)[:, None, None, None]
+    order = np.random.default_rng(0).permutation(12)
+    weights = jax.random.normal(jax.random.key(1), x.shape)
+
+    def placed(x):
+        y, stats = batch_norm(3, x, places=jnp.argsort(order))
+        return jnp.sum(y * weights), (y, stats)
+
+    def moved(x):
+        y, stats = batch_norm(3, x[order])
+        y = jnp.zeros_like(y).at[order].set(y)
+        return jnp.sum(y * weights), (y, stats)
+
+    (got, gradient), (expected, its) = (jax.grad(way, has_aux=True)(x)[::-1] for way in (placed, moved))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), got, expected)
+    np.testing.assert_allclose(gradient, its, atol=1e-5)
+    assert np.abs(got[0] - batch_norm(3, x)[0]).max() > 0.1
+    for way in ({}, {"places": jnp.argsort(order)}):
+        np.testing.assert_array_equal(batch_norm(3, x, train=False, **way)[0], batch_norm(3, x, train=False)[0])
 
 
 def test_statistics_survive_a_large_mean():

@@ -12,6 +12,7 @@ LAYOUTS = {
     "groups over devices": {"model.bn_groups": 2},
     "state split": {"model.bn_groups": 8, "optim.shard_state": True},
     "negatives normalised with keys": {"method.non_semantic_norm": "shared"},
+    "negatives shuffled": {"model.bn_groups": 8, "method.non_semantic_norm": "shuffled"},
 }
 
 
