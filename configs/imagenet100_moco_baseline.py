@@ -10,12 +10,12 @@ def get_config(variant: str | None = None) -> ConfigDict:
     config = ConfigDict()
     if variant == "ifm":  # Robinson et al. 2021
         config.batch = 512
-        config.optim = {"learning_rate": 0.8}
+        config.optim = {"learning_rate": 0.8, "schedule": "epoch"}
         config.method = {"name": "moco", "momentum": 0.99, "queue_size": 65536}
         config.model = {"name": "resnet50", "bn_groups": 8, "dtype": "bfloat16"}  # 64 images each
     else:
         config.batch = 128
-        config.optim = {"learning_rate": 0.03}
+        config.optim = {"learning_rate": 0.03, "schedule": "epoch"}
         config.method = {"name": "moco", "momentum": 0.999, "queue_size": 8192 if variant == "queue8192" else 16384}
         config.model = {"name": "resnet50", "bn_groups": 4, "dtype": "bfloat16"}  # 32 images each, as MoCo's
     config.epochs = 200

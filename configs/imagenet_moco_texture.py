@@ -14,7 +14,7 @@ def get_config(variant: str | None = None) -> ConfigDict:
     config.model = {"name": "resnet50", "bn_groups": 8, "dtype": "bfloat16"}
     config.method = {"name": "moco", "momentum": 0.999, "queue_size": 65536}
     config.negatives = {variant or "texture": {"alpha": 2.0}}
-    config.optim = {"learning_rate": 0.03}
+    config.optim = {"learning_rate": 0.03, "schedule": "epoch"}
     probe = {"probe_epochs": 100, "probe_batch": 256, "probe_learning_rate": 30.0, "probe_drops": (0.6, 0.8)}
     config.evaluation = {"probe": "augmented", **probe}  # MoCo's
     return config
