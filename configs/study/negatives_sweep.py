@@ -33,12 +33,12 @@ def of_all(name: str, key: str, values: tuple, default: float, more: dict | None
 NORMS, SHUFFLED = ({"method.non_semantic_norm": norm} for norm in ("shared", "shuffled"))
 PATCHES = {"patch2to4": (2, 4), "patch": (4, 10), "patch10to16": (10, 16), "patch16to24": (16, 24)}
 ENCODERS = {
-    "patch": ("target, own", {}),
-    "shared": ("target, shared", NORMS),
-    "shuffled": ("target, own but shuffled", SHUFFLED),
-    "online": ("online, own", ONLINE),
-    "online_shuffled": ("online, own but shuffled", SHUFFLED | ONLINE),
-    "online_shared": ("online, shared", NORMS | ONLINE),
+    "patch": ("target, own", {}, "baseline"),
+    "shared": ("target, shared", NORMS, "baseline"),
+    "shuffled": ("target, own but shuffled", SHUFFLED, "patch"),
+    "online": ("online, own", ONLINE, "baseline"),
+    "online_shuffled": ("online, own but shuffled", SHUFFLED | ONLINE, "online"),
+    "online_shared": ("online, shared", NORMS | ONLINE, "baseline"),
 }
 AXES = {
     "alpha": {
@@ -62,7 +62,7 @@ AXES = {
     "num": {"negatives per query": of_negatives("negatives.patch.num", {"patch": 1, "num2": 2, "num4": 4})},
     "encoder": {
         "the negatives' encoder and batch norm": {
-            name: (value, {**PATCH, **overrides}, "baseline") for name, (value, overrides) in ENCODERS.items()
+            name: (value, {**PATCH, **overrides}, against) for name, (value, overrides, against) in ENCODERS.items()
         }
     },
     "warmup": {

@@ -70,6 +70,7 @@ def evaluate(subject: Subject) -> dict[str, Any]:
     """
     config = subject.config
     there, missing = sets.available(subject, config.evaluation.sets)  # the table says what is missing
+    subject.opened.clear()  # to tell only of what is measured
     results: dict[str, Any] = {"dataset": f"{config.data.name}, {config.data.test_split}"}
     results["test_images"] = len(subject.test["label"])
     if subject.unlabelled:
@@ -80,7 +81,8 @@ def evaluate(subject: Subject) -> dict[str, Any]:
     results["sets"], failed = sets.run(subject, there)
     if subject.current is not None:
         results["step"] = int(subject.current.step)
-    return results | {"skipped": missing | failed, "datasets": subject.opened}
+    in_domain = {dataset.title: dataset.num_examples for dataset in (subject.train_set, subject.open())}
+    return results | {"skipped": missing | failed, "datasets": in_domain | subject.opened}
 
 
 def evaluate_run(subject: Subject, run_dir: Path, *, name: str = "") -> dict[str, Any]:

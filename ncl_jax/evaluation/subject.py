@@ -88,7 +88,7 @@ class Subject:
       folder: where figures go; None: nowhere.
       name: of the evaluation, empty for a run's own; part of its figures' names.
       measured: the name of the set that is being measured, empty where that is its kind; likewise.
-      opened: the numbers of records of the splits that were opened, by their titles.
+      opened: the numbers of records of the splits that were opened so far, by their titles.
     """
 
     def __init__(

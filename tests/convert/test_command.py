@@ -79,6 +79,7 @@ def test_to_a_run_and_its_results(moco_file, config, tmp_path, capsys):
     theirs, ours = (json.loads((place / "results.json").read_text()) for place in (tmp_path / "torch", folder))
     assert theirs.pop("network").startswith("MoCo: resnet10")
     assert theirs.pop("checkpoint") == str(moco_file)
+    assert ours.pop("step") == 0
     assert theirs == ours
     assert set(ours) >= {"knn_top1", "linear_top1"}
     assert run("evaluate", f"--workdir={folder}", f"--torch={moco_file}", *config) == 1

@@ -69,6 +69,7 @@ def test_two_processes_count_as_one(drawn, variables, make_subject, tmp_path):
     assert list(left_out[1]) == ["domain"]
     assert "/nowhere" in left_out[1]["domain"]
     assert both[0] == both[1]
+    assert not any("sketch" in title for title in both[0]["datasets"])
     alone = protocol.evaluate(subject)
     got, want = both[0]["sets"], alone["sets"]
     assert (both[0]["train_images"], both[0]["test_images"]) == (60, 21)

@@ -39,7 +39,7 @@ def current(encoder):
     init = methods.build(encoder.config, 1).init
     made = jax.jit(init)(jax.random.key(0), np.zeros((8, 32, 32, 3), np.float32))
     params, extra = jax.device_put(made, parallel.replicated(encoder.mesh))
-    return SimpleNamespace(params=params, extra=extra)
+    return SimpleNamespace(params=params, extra=extra, step=0)
 
 
 @pytest.fixture
