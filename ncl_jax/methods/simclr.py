@@ -24,9 +24,7 @@ class Settings:
     hidden_dim: int = option(2048, low=1)  # of the projection head
     embedding_dim: int = option(128, low=1)
     non_semantic_gradient: bool = True  # False: the negatives' embeddings are constants, as with MoCo's target
-    non_semantic_norm: str = option(
-        "own", choices=("own", "shared")
-    )  # shared: one batch with both views for batch norm
+    non_semantic_norm: str = option("own", choices=("own", "shared"))  # shared: one batch norm with both views
     ifm_epsilon: float = option(0.0, low=0.0)  # implicit feature modification: cosines made harder by this; 0: off
 
     def check(self, config: config_lib.Config) -> None:

@@ -10,7 +10,8 @@ Two choices about non-semantic negatives (NS) live here, since all three methods
   The running statistics, by which the encoder is evaluated, are those of the views alone.
   With several groups (`model.bn_groups`) the negatives of a group are those of its queries. "shuffled", as in
   the paper's code, is "own" in groups that are shuffled as the keys' are: then no group's statistics tell whose
-  negative it is. Only statistics cross devices for it.
+  negative it is. Only statistics cross devices for it. Several negatives of a query are one batch in either, where
+  the paper's code has as many.
   "shared" normalises them together with the views that the same encoder sees first (keys for target, queries for
   online): such differences stay, NS are easier to tell apart, and the views' own embeddings depend on them.
 """
