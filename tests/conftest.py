@@ -30,6 +30,7 @@ import pytest
 import smoke
 
 import ncl_jax
+from ncl_jax.models import resnet
 
 gc.set_threshold(700, 10, 1000)  # as `ncl_jax.main.console` does
 ncl_jax.register()
@@ -83,3 +84,12 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("needs ../shared/data")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="module")
+def two_stages():
+    """The smallest ResNet without its last two stages, for what asks nothing of them: it compiles in two thirds of the
+    time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(resnet.ARCHITECTURES, "resnet10", (False, (1, 1)))
+        yield

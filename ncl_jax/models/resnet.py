@@ -13,7 +13,7 @@ from ncl_jax.models.norm import BatchNorm
 from ncl_jax.models.pooling import max_pool
 
 # name -> (bottleneck blocks?, blocks per stage)
-ARCHITECTURES: dict[str, tuple[bool, tuple[int, int, int, int]]] = {
+ARCHITECTURES: dict[str, tuple[bool, tuple[int, ...]]] = {
     "resnet10": (False, (1, 1, 1, 1)),
     "resnet18": (False, (2, 2, 2, 2)),
     "resnet34": (False, (3, 4, 6, 3)),
@@ -86,8 +86,8 @@ class ResNet(nn.Module):
 
     @property
     def feature_dim(self) -> int:
-        bottleneck, _ = ARCHITECTURES[self.architecture]
-        return round(512 * self.width) * (4 if bottleneck else 1)
+        bottleneck, stages = ARCHITECTURES[self.architecture]
+        return round(64 * 2 ** (len(stages) - 1) * self.width) * (4 if bottleneck else 1)
 
     @nn.compact
     def __call__(

@@ -17,6 +17,8 @@ from ncl_jax.methods import contract, target
 HEADS = {"hidden_dim": 16, "embedding_dim": 8}
 PLAIN = TINY | {"augment": {"jitter_strength": 0.0, "blur_probability": 0.0}}  # colour is most of what is compiled
 
+pytestmark = pytest.mark.usefixtures("two_stages")
+
 
 def of(name):
     return {"name": name, **HEADS} if name != "moco" else TINY["method"]
