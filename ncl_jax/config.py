@@ -6,6 +6,7 @@ before any work.
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -191,11 +192,16 @@ def _evaluation(raw: Any) -> Evaluation:
         if settings is None:  # switches off a set that the file has
             continue
         path = f"evaluation.sets.{name}"
+        if not isinstance(name, str) or not re.fullmatch(r"[^\s./]+", name) or name == "training":
+            raise UserError(
+                f"config.evaluation.sets: {name!r} is to name rows of results: give text without blanks, '.' and '/', "
+                "and not 'training', which is the log's"
+            )
         if not isinstance(settings, Mapping):
             raise UserError(f"config.{path} = {settings!r}: is a section; set one of its keys")
         settings = dict(settings)
         kind = settings.pop("kind", name)
-        if kind not in TEST_SETS:
+        if not isinstance(kind, str) or kind not in TEST_SETS:
             raise UserError(f"config.{path}.kind = {kind!r}: unknown; {_known(str(kind), TEST_SETS)}")
         sets[name] = schema.section(TEST_SETS[kind], settings, path)
     evaluation = schema.section(Evaluation, raw, "evaluation", {"sets": sets})

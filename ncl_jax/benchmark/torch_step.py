@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from ncl_jax import negatives
 from ncl_jax.benchmark import random_batch
 from ncl_jax.config import Config
 from ncl_jax.errors import UserError
@@ -194,14 +193,13 @@ def _check(config: Config) -> None:
         (settings.head_batch_norm, "config.method.head_batch_norm = True"),
         (settings.non_semantic_norm != "own", f"config.method.non_semantic_norm = {settings.non_semantic_norm}"),
         (settings.ifm_epsilon > 0, f"config.method.ifm_epsilon = {settings.ifm_epsilon}"),
-        (config.augment.recipe == "byol", "config.augment.recipe = byol"),
+        (config.augment.recipe != "moco_v2", f"config.augment.recipe = {config.augment.recipe}"),
         (config.augment.seam_shift > 0, f"config.augment.seam_shift = {config.augment.seam_shift}"),
         (config.model.width != 1, f"config.model.width = {config.model.width}"),
         (config.optim.name != "sgd", f"config.optim.name = {config.optim.name}"),
         (config.optim.accumulate != 1, f"config.optim.accumulate = {config.optim.accumulate}"),
         (bool(others), f"config.negatives.{next(iter(others), '')}"),
         (bool(chosen and (chosen.rotate or chosen.flip)), "turned or mirrored patches"),
-        (negatives.needs(config.negatives), "extra fields"),
     ):
         if wrong:
             raise UserError(f"--against=torch: {what} has no counterpart in the PyTorch step")

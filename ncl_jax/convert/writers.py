@@ -66,7 +66,6 @@ def save_torch(
             file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{file.parent}: cannot be made: {error.strerror}") from error
-        files.write_json(file.parent / "config.json", timm_config(network))
     note = {"stem": network.stem}
     tree: Mapping[str, Any] = state_dict(network, layout)
     if layout == "moco":
@@ -75,6 +74,8 @@ def save_torch(
         # The loader matches names by their ends when asked to, so that a backbone finds its place in any detector.
         tree = {"model": tree, "__author__": "ncl-jax", "matching_heuristics": True, "ncl_jax": note}
     files.write(file, tree, note=note)
+    if layout == "timm":  # after the weights: where these cannot be written, an older file keeps its own description
+        files.write_json(file.parent / "config.json", timm_config(network))
     return _remarks(network, layout)
 
 

@@ -98,6 +98,7 @@ def test_patches_are_of_their_image_and_square(peer):
         {"method__non_semantic_norm": "shared"},
         {"method__ifm_epsilon": 0.1},
         {"augment__recipe": "byol"},
+        {"augment__recipe": "moco_v1"},
         {"augment__seam_shift": 2},
     ],
 )

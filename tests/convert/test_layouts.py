@@ -1,9 +1,11 @@
 """Each framework's file is recognised by its keys; what is no plain ResNet is refused in a line that names the key."""
 
+import json
+
 import numpy as np
 import pytest
 
-from ncl_jax.convert import load_torch, names, save_torch
+from ncl_jax.convert import files, load_torch, names, save_torch
 from ncl_jax.errors import UserError
 
 
@@ -102,7 +104,10 @@ def test_byol_of_haiku(read, backbone):
         save_torch(network, "unused.npz")
 
 
-def test_others(read, backbone, tmp_path):
+def test_others(read, backbone, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise UserError("the disk is full")
+
     assert read(backbone()).layout == "torchvision"
     assert read(backbone("model.module.")).layout == "torchvision"
     assert read(backbone("trunk.")).layout == "weights under 'trunk.'"
@@ -112,6 +117,13 @@ def test_others(read, backbone, tmp_path):
     save_torch(network, tmp_path / "folder", "timm")
     assert load_torch(tmp_path / "folder").layout == "timm"
     assert load_torch(tmp_path / "folder" / "model.safetensors").layout == "timm"
+    with_no_classes = read(backbone(width=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write", full)
+        with pytest.raises(UserError, match="disk"):
+            save_torch(with_no_classes, tmp_path / "folder", "timm")
+    # The older weights keep their own description.
+    assert json.loads((tmp_path / "folder" / "config.json").read_text())["num_classes"] == 5
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     with pytest.raises(UserError, match=r"is a run's workdir, whose config\.json would be lost"):
         save_torch(network, tmp_path / "run", "timm")
