@@ -1,4 +1,5 @@
-"""From an encoded image to uint8 crops, by Pillow: random-resized crops for training, central ones for evaluation.
+"""From an encoded image to uint8 crops, by Pillow: random-resized ones for training, central ones for evaluation,
+squares at native resolution for textures.
 
 Pillow lets go of the interpreter while it decodes and resizes, so threads keep every core busy; and it is what
 torchvision's reference results were made with. Needs no TensorFlow.
@@ -153,6 +154,23 @@ def squeezed(encoded: Encoded, *, side: int) -> tuple[UInt8[np.ndarray, "s s 3"]
     aspect = image.width / image.height
     image, _, _ = _decoded(image, min(image.size), side)
     return np.asarray(_cut(image, (0, 0, image.height, image.width), side)), aspect
+
+
+@_checked
+def exemplars(encoded: Encoded, draws: Iterator[float], *, side: int) -> UInt8[np.ndarray, "2 s s 3"]:
+    """What a texture is made of: two squares of `side` pixels at native resolution, the centre and a random place.
+
+    An image whose shorter side is below `side` is first enlarged (bilinear) until it fits.
+    """
+    image = rgb(_open(encoded))
+    short = min(image.size)
+    if short < side:
+        width, height = (round(length * side / short) for length in image.size)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = np.asarray(image)
+    room = [length - side for length in pixels.shape[:2]]
+    corners = [length // 2 for length in room], [int(next(draws) * (length + 1)) for length in room]
+    return np.stack([pixels[y : y + side, x : x + side] for y, x in corners])
 
 
 @_checked

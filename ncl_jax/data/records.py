@@ -61,19 +61,10 @@ def damaged(dataset: Dataset, error: Exception | None = None) -> Unreadable:
     return Unreadable(f"dataset {dataset.name}: cannot be read: {first_line(error) if error else 'too short'}")
 
 
-def in_order(dataset: Dataset, low: int, high: int, *, paths: bool = False) -> tf.data.Dataset:
-    """Records `low` to `high` in the order of their ids. `paths`: `image` of a folder's is its file's path, unread."""
+def in_order(dataset: Dataset, low: int, high: int) -> tf.data.Dataset:
+    """Records `low` to `high` of TFRecord files in the order of their ids."""
     if low == high:
-        return in_order(dataset, 0, 1, paths=paths).take(0)
-    if dataset.paths:
-        return tf.data.Dataset.range(low, high).map(plain(_files(dataset, paths=paths)))
-    if dataset.reader:
-        read = dataset.reader
-        numbers = dict.fromkeys(("label", *dataset.extra_keys), tf.TensorSpec((), tf.int32))
-        return tf.data.Dataset.from_generator(
-            lambda: map(read, range(low, high)),
-            output_signature={"id": tf.TensorSpec((), tf.int64), "image": tf.TensorSpec((), tf.string), **numbers},
-        )
+        return in_order(dataset, 0, 1).take(0)
     return _serialised(dataset, low, high).map(plain(parse(dataset)))
 
 
@@ -155,23 +146,13 @@ def parse(dataset: Dataset) -> Callable[[tf.Tensor, tuple[tf.Tensor, ...]], dict
 def _by_id(dataset: Dataset) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """A graph function from an id to the image under it, of what does not lie in TFRecord files."""
     if dataset.reader is None:
-        return _files(dataset)
+        names = tf.constant(dataset.paths)
+        return lambda id: {"image": tf.io.read_file(tf.gather(names, id))}
     read = dataset.reader
 
     def record(id: tf.Tensor) -> dict[str, tf.Tensor]:
         image = tf.numpy_function(lambda index: read(int(index))["image"], [id], tf.string)
         return {"image": tf.ensure_shape(image, ())}
-
-    return record
-
-
-def _files(dataset: Dataset, *, paths: bool = False) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """A graph function from an id to the record of an image folder, or with its path instead of its bytes."""
-    names, labels = tf.constant(dataset.paths), tf.constant(dataset.folder_labels)
-
-    def record(id: tf.Tensor) -> dict[str, tf.Tensor]:
-        name = tf.gather(names, id)
-        return {"id": id, "image": name if paths else tf.io.read_file(name), "label": tf.gather(labels, id)}
 
     return record
 

@@ -27,7 +27,7 @@ from ncl_jax.textures import QUALITIES, build_examples, build_sample
 from ncl_jax.textures.build_examples import Recipe
 from ncl_jax.textures.levels import exemplar_side
 
-VERSION = "2.0.0"  # another one whenever a texture changes
+VERSION = "3.0.0"  # another one whenever a texture changes
 SHARD = 1280  # images: the most of one file; a file of the source is cut into equal parts up to this
 SHOW_EVERY = 2.0  # seconds: the progress
 NAMED = 5  # images that do not decode

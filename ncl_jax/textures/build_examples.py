@@ -8,16 +8,13 @@ Exemplars are cut at native resolution, one from the centre and one from a rando
 below the exemplar's is first enlarged (bilinear) until it fits.
 """
 
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false
-# (TensorFlow's stubs, as in `ncl_jax.data`.)
-
 import dataclasses
 import functools
 import io
 import itertools
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -26,9 +23,8 @@ import numpy as np
 from jaxtyping import Array, Int, UInt8, UInt32
 from PIL import Image
 
-from ncl_jax.data import batches, datasets, decode, prepared, records, workers
+from ncl_jax.data import datasets, pictures, prepared, rows, workers
 from ncl_jax.data.texture_datasets import texture_name
-from ncl_jax.data.tf import tf
 from ncl_jax.textures.synthesis import synthesize
 
 PNG_UP_TO = 64  # pixels: smaller textures are stored without loss, larger ones as JPEG of quality 95
@@ -84,13 +80,13 @@ def examples(recipe: Recipe, dataset: datasets.Dataset, low: int, high: int) -> 
     labels = [key for key in (dataset.label_key, *dataset.extra_keys) if key]
     column = {key: "label" if key == dataset.label_key else key for key in labels}
     with workers.pool(workers.cores(), "encode") as pool:
-        for rows, filled, textures in _synthesised(recipe, dataset, low, high):
+        for integers, filled, textures in _synthesised(recipe, dataset, low, high):
             encoded = pool.map(functools.partial(_encode, recipe.encoding), filled, textures)
             for number, image in enumerate(encoded):
                 yield {
                     "image": image,
-                    **{key: int(rows[column[key]][number]) for key in labels},
-                    "id": int(rows["id"][number]),
+                    **{key: int(integers[column[key]][number]) for key in labels},
+                    "id": int(integers["id"][number]),
                 }
 
 
@@ -108,15 +104,15 @@ def _synthesised(recipe: Recipe, dataset: datasets.Dataset, low: int, high: int)
     size = batch_size(recipe.quality)
     devices = jax.local_devices() if jax.default_backend() != "cpu" else jax.local_devices()[:1]
     turns, waiting = itertools.cycle(devices), deque()
-    for rows, filled, exemplars in exemplar_batches(recipe, dataset, low, high, size):
-        ids = np.pad(rows["id"], (0, size - len(filled)))
+    for integers, filled, exemplars in exemplar_batches(recipe, dataset, low, high, size):
+        ids = np.pad(integers["id"], (0, size - len(filled)))
         made = texture_batch(recipe, dataset.split, *jax.device_put((ids.astype(np.uint32), exemplars), next(turns)))
-        waiting.append((rows, filled, made[0]))
+        waiting.append((integers, filled, made[0]))
         if len(waiting) > 2 * len(devices):
-            rows, filled, textures = waiting.popleft()
-            yield rows, filled, np.asarray(textures)
-    for rows, filled, textures in waiting:
-        yield rows, filled, np.asarray(textures)
+            integers, filled, textures = waiting.popleft()
+            yield integers, filled, np.asarray(textures)
+    for integers, filled, textures in waiting:
+        yield integers, filled, np.asarray(textures)
 
 
 def batch_size(quality: str) -> int:
@@ -142,38 +138,27 @@ def exemplar_batches(
 ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
     """Labels and ids of at most `size` records, which of them decode, and the exemplars, uint8 `[size 2 side side 3]`,
     zeros where there are none."""
-    threads = workers.cores()
-    seed = tf.constant([recipe.seed, zlib.crc32(dataset.split.encode())], tf.int64)
+    origin = np.random.SeedSequence((recipe.seed, zlib.crc32(dataset.split.encode())))
+    key = int(np.random.Philox(origin).random_raw())
+    integers = ("label", *dataset.extra_keys)
 
-    def cut(record):  # of a folder the file is read here too, so that one that cannot be read costs no other
-        encoded = tf.io.read_file(record["image"]) if dataset.paths else record["image"]
-        return {"exemplars": _cut(decode.decode(encoded), seed, record["id"], recipe.exemplar)}
+    def cut(read: Callable[[], rows.Row]) -> dict[str, Any]:
+        row = read()
+        made = {name: row[name] for name in integers}
+        try:
+            draws = pictures.uniform(key, int(row["id"]))
+            return made | {"decodes": True, "exemplars": pictures.exemplars(row["image"], draws, side=recipe.exemplar)}
+        except pictures.BadImage:
+            return made | {"decodes": False, "exemplars": 0}
 
-    def batch(rows):
-        return {k: v for k, v in rows.items() if k != "image"}, batches.only_good(rows, cut, size, threads)
-
-    try:
-        for rows, good in batches.pipeline(records.in_order(dataset, low, high, paths=True).batch(size), batch):
-            arrays, filled = batches.place({key: value.numpy() for key, value in good.items()}, size)
-            rows = {key: value.numpy() for key, value in rows.items()}
-            yield rows, filled[: len(rows["id"])], arrays["exemplars"]
-    except tf.errors.OpError as error:
-        raise records.damaged(dataset, error) from error
-
-
-def _cut(image: tf.Tensor, seed: tf.Tensor, id: tf.Tensor, side: int) -> tf.Tensor:
-    """Exemplars uint8 `[2 side side 3]` of a decoded image: its centre, and a random place."""
-    size = tf.shape(image)[:2]
-    short = tf.reduce_min(size)
-
-    def enlarged():
-        target = tf.cast(tf.round(tf.cast(size, tf.float32) * (side / tf.cast(short, tf.float32))), tf.int32)
-        return tf.cast(tf.round(tf.image.resize(image, tf.maximum(target, side))), tf.uint8)
-
-    image = tf.cond(short < side, enlarged, lambda: image)
-    room = tf.shape(image)[:2] - side
-    seed = tf.stack([seed[0], tf.bitwise.bitwise_xor(seed[1], tf.bitwise.left_shift(id, tf.constant(32, tf.int64)))])
-    chance = tf.random.stateless_uniform([2], seed, alg="philox")
-    anywhere = tf.minimum(tf.cast(chance * tf.cast(room + 1, tf.float32), tf.int32), room)
-    cuts = [image[y : y + side, x : x + side] for y, x in (tf.unstack(room // 2), tf.unstack(anywhere))]
-    return tf.ensure_shape(tf.stack(cuts), (2, side, side, 3))
+    side = recipe.exemplar
+    specs: workers.Specs = {"exemplars": ((2, side, side, 3), np.uint8), "decodes": ((), np.bool_)}
+    specs = {**specs, **dict.fromkeys(integers, ((), np.int32))}
+    for items, arrays, _ in workers.fill(rows.in_order(dataset, low, high, size), cut, specs, size=size):
+        count = len(items)
+        ids = np.arange(low, low + count)
+        found = {"id": ids} | {name: arrays[name][:count] for name in integers}
+        if dataset.folder_labels is not None:  # of a file that cannot be read too
+            found["label"] = dataset.folder_labels[ids]
+        yield found, arrays["decodes"][:count], arrays["exemplars"]
+        low += count

@@ -19,13 +19,13 @@ def sample(recipe: Recipe, split: str, folder: str) -> dict[str, str | float] | 
     where none of their images decodes."""
     dataset = recipe.open(split)
     count = min(COUNT, dataset.num_examples)
-    rows, filled, exemplars = next(build_examples.exemplar_batches(recipe, dataset, 0, count, count))
+    integers, filled, exemplars = next(build_examples.exemplar_batches(recipe, dataset, 0, count, count))
     if not filled.any():
         return None
     textures, sources = (
         np.asarray(x)
         for x in build_examples.texture_batch(
-            recipe, split, *jax.device_put((rows["id"].astype(np.uint32), exemplars[: len(filled)]))
+            recipe, split, *jax.device_put((integers["id"].astype(np.uint32), exemplars[: len(filled)]))
         )
     )
     exemplars, textures = (x[: len(filled)][filled].astype(np.float32) / 255 for x in (exemplars, textures))

@@ -4,11 +4,10 @@ import tarfile
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from builders import encoded, picture
 from PIL import Image
 
-from ncl_jax.data import decode, pictures
+from ncl_jax.data import pictures
 
 
 def crops(data, id=0, *, views=2, scale=(0.2, 1.0), side=24, source=False):
@@ -154,17 +153,26 @@ def test_unusual_images_decode():
         views, box = crops(data, source=True)
         assert views.shape == (3, 24, 24, 3), kind
         assert 0 <= box.min() <= box.max() <= 1, kind
-    for decoded in (pictures.decode, lambda data: decode.decode(tf.constant(data)).numpy()):
-        np.testing.assert_array_equal(decoded(kinds["16-bit png"]), np.repeat(grey[..., None], 3, -1))
-        assert np.abs(decoded(kinds["cmyk jpeg"]).astype(int) - image).mean() < 4
+    np.testing.assert_array_equal(pictures.decode(kinds["16-bit png"]), np.repeat(grey[..., None], 3, -1))
+    assert np.abs(pictures.decode(kinds["cmyk jpeg"]).astype(int) - image).mean() < 4
     for kind in ("alpha png", "bmp"):
         np.testing.assert_array_equal(pictures.decode(kinds[kind]), image, err_msg=kind)
 
 
-def test_both_decoders_give_the_same_pixels():
-    """TensorFlow's reads textures' sources, Pillow all else."""
-    data = encoded(picture(4, 61, 83))
-    np.testing.assert_array_equal(decode.decode(tf.constant(data)), pictures.decode(data))
+def test_exemplars_are_the_centre_and_any_place():
+    whole = picture(2, 30, 40)
+    cut = pictures.exemplars(whole, iter([0.0, 0.999]), side=14)
+    np.testing.assert_array_equal(cut, [whole[8:22, 13:27], whole[:14, 26:]])
+    one, other = (pictures.exemplars(encoded(whole), pictures.uniform(1, id), side=14) for id in (1, 2))
+    np.testing.assert_array_equal(one[0], other[0])
+    assert (one[1] != other[1]).any()
+
+
+def test_small_images_are_enlarged_until_the_exemplar_fits():
+    image = picture(1, 7, 20)
+    cut = pictures.exemplars(image, iter([0.0, 0.0]), side=14)
+    large = np.asarray(Image.fromarray(image).resize((40, 14), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(cut, [large[:, 13:27], large[:, :14]])
 
 
 def png_header(width, height):
@@ -201,12 +209,11 @@ def test_bad_bytes_are_errors(data):
         crops,
         pictures.decode,
         lambda d: pictures.squeezed(d, side=8),
+        lambda d: pictures.exemplars(d, pictures.uniform(1, 1), side=8),
         lambda d: pictures.centre_crop(d, resize=8, side=8),
     ):
         with pytest.raises(pictures.BadImage):
             function(data)
-    with pytest.raises(tf.errors.OpError):
-        decode.decode(tf.constant(data))
 
 
 def test_a_wide_image_is_fine():

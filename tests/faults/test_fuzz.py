@@ -8,7 +8,6 @@ import zipfile
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from builders import encoded, picture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from ncl_jax import config as config_lib
 from ncl_jax import config_file, convert, main, methods, negatives  # noqa: F401  (they bring their settings)
 from ncl_jax.convert import files
-from ncl_jax.data import decode, pictures
+from ncl_jax.data import pictures
 from ncl_jax.errors import UserError
 
 many = settings(
@@ -117,6 +116,7 @@ def test_images(data):
         lambda: pictures.centre_crop(data, resize=16, side=16),
         lambda: pictures.crops(data, draws, scale=(0.2, 1.0), side=16, source=True)[0],
         lambda: pictures.squeezed(data, side=16)[0],
+        lambda: pictures.exemplars(data, iter(draws[0]), side=16),
     ):
         try:
             image = read()
@@ -124,17 +124,6 @@ def test_images(data):
             continue
         assert image.shape[-3:] == (16, 16, 3)
         assert image.dtype == np.uint8
-
-
-@many
-@given(mutated(IMAGES))
-def test_images_that_textures_are_made_of(data):
-    try:
-        image = decode.decode(tf.constant(data))
-    except tf.errors.InvalidArgumentError:
-        return
-    assert image.shape[-1] == 3
-    assert image.dtype == tf.uint8
 
 
 def checkpoint_files(folder):

@@ -140,19 +140,6 @@ def test_a_folder_that_holds_another_build_is_refused(data_dir, built, few):
         build.build(recipe, splits)
 
 
-def test_small_images_are_enlarged_until_the_exemplar_fits():
-    from PIL import Image
-
-    image = picture(1, 7, 20)
-    cut = build_examples._cut(tf.constant(image), tf.constant([0, 1], tf.int64), tf.constant(3, tf.int64), 14).numpy()
-    assert cut.shape == (2, 14, 14, 3)
-    large = np.asarray(Image.fromarray(image).resize((40, 14), Image.Resampling.BILINEAR)).astype(int)
-    assert np.abs(cut[0] - large[:, 13:27]).max() <= 1
-    whole = picture(2, 30, 40)
-    cut = build_examples._cut(tf.constant(whole), tf.constant([0, 1], tf.int64), tf.constant(3, tf.int64), 14).numpy()
-    np.testing.assert_array_equal(cut[0], whole[8:22, 13:27])
-
-
 def test_the_sample_is_what_is_stored(data_dir, built):
     recipe, _ = plan(data_dir)
     row = build_sample.sample(recipe, "train", built)
