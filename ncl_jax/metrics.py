@@ -185,8 +185,8 @@ def overview(params: Any) -> str:
 class Progress:
     """A bar with the time left where output is a terminal; else a plain line every now and then."""
 
-    def __init__(self, total: int, start: int = 0, *, unit: str = "step", stream: Any = None) -> None:
-        self._stream, self._unit = stream or sys.stdout, unit
+    def __init__(self, total: int, start: int = 0, *, unit: str = "step") -> None:
+        self._stream, self._unit = sys.stdout, unit
         self._total, self._done = total, start
         self._first: tuple[int, float] | None = None  # the first update: compiling is over
         self._text = ""

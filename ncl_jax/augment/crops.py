@@ -8,42 +8,38 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Num
 
 TRIES = 10
+RATIO = (3 / 4, 4 / 3)  # least and largest width / height of a crop, in pixels
 
 
 def sample_box(
-    key: Key[Array, "*batch"],
-    *,
-    scale: tuple[float, float],
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
-    aspect: Float[Array, "*batch"] | float = 1.0,
+    key: Key[Array, "*batch"], *, scale: tuple[float, float], aspect: Float[Array, "*batch"] | float = 1.0
 ) -> Float[Array, "*batch 4"]:
     """A crop box `(y0, x0, y1, x1)` in [0, 1] per key, drawn as torchvision's RandomResizedCrop draws it.
 
-    Area uniform in `scale` (share of the image's), width / height log-uniform in `ratio`, ten tries to fit, then the
-    largest central crop whose shape is in `ratio`. Boxes are not rounded to pixels.
+    Area uniform in `scale` (share of the image's), width / height log-uniform in `RATIO`, ten tries to fit, then the
+    largest central crop whose shape is in `RATIO`. Boxes are not rounded to pixels.
 
     Args:
         key: typed PRNG keys of any shape.
         scale: least and largest area.
-        ratio: least and largest width / height, in pixels.
         aspect: width / height of the image, one for all or one per key.
     """
-    sample = partial(_sample_box, scale=scale, ratio=ratio)
+    sample = partial(_sample_box, scale=scale)
     for _ in range(key.ndim):
         sample = jax.vmap(sample)
     return sample(key, jnp.broadcast_to(jnp.asarray(aspect, jnp.float32), key.shape))
 
 
-def _sample_box(key, aspect, *, scale, ratio):
+def _sample_box(key, aspect, *, scale):
     draws = jax.random.uniform(key, (TRIES + 1, 2))
     area = scale[0] + (scale[1] - scale[0]) * draws[:TRIES, 0]
-    log_ratio = math.log(ratio[0]) + (math.log(ratio[1]) - math.log(ratio[0])) * draws[:TRIES, 1]
+    log_ratio = math.log(RATIO[0]) + (math.log(RATIO[1]) - math.log(RATIO[0])) * draws[:TRIES, 1]
     shape = jnp.exp(log_ratio) / aspect  # width / height in shares of the image's sides
     widths, heights = jnp.sqrt(area * shape), jnp.sqrt(area / shape)
     fits = (widths <= 1.0) & (heights <= 1.0)
     first = jnp.argmax(fits)
     found = fits[first]
-    fallback = jnp.clip(aspect, ratio[0], ratio[1]) / aspect
+    fallback = jnp.clip(aspect, *RATIO) / aspect
     width = jnp.where(found, widths[first], jnp.minimum(fallback, 1.0))
     height = jnp.where(found, heights[first], jnp.minimum(1.0 / fallback, 1.0))
     corner = jnp.where(found, draws[TRIES], 0.5)

@@ -28,7 +28,6 @@ class Recipe:
         jitter: half widths of the factors of brightness, contrast and saturation around 1, and of the hue's shift
             around 0 (in turns, at most 0.5).
         blur_sigma: least and largest standard deviation in pixels.
-        solarize_threshold: values from here on are inverted.
     """
 
     crop_scale: tuple[float, float] = (0.2, 1.0)
@@ -40,7 +39,6 @@ class Recipe:
     blur_probability: float = 0.5
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     solarize_probability: float = 0.0
-    solarize_threshold: float = 0.5
 
 
 _BYOL = Recipe(crop_scale=(0.08, 1.0), jitter=(0.4, 0.4, 0.2, 0.1))
@@ -144,7 +142,7 @@ def _augment(draw: Draw, image: Num[Array, "h w 3"], recipe: Recipe) -> Float[Ar
     if recipe.blur_probability > 0:
         image = blur.blur(image, draw.sigma, max_sigma=recipe.blur_sigma[1])
     if recipe.solarize_probability > 0:
-        image = jnp.where(draw.solarize, colour.solarize(image, recipe.solarize_threshold), image)
+        image = jnp.where(draw.solarize, colour.solarize(image), image)
     mean, std = (jnp.asarray(value, jnp.float32)[:, None, None] for value in (MEAN, STD))
     return jnp.moveaxis((image - mean) / std, 0, -1)
 

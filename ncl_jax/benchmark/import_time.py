@@ -24,16 +24,16 @@ def run(options: Options) -> Result:
             "import": name,
             "seconds": timed.median,
             "quartiles": spread(timed),
-            "TensorFlow": None if name == "(nothing)" else _brings(name, "tensorflow"),
+            "TensorFlow": None if name == "(nothing)" else _tensorflow(name),
         }
         for name, timed in measured.items()
     ]
     return Result({"": rows}, samples={name: timed.samples for name, timed in measured.items()})
 
 
-def _brings(module: str, package: str) -> str:
-    """Whether importing `module` imports `package` too."""
-    return _python(f"import sys, {module}; print('imported' if {package!r} in sys.modules else 'not imported')")
+def _tensorflow(module: str) -> str:
+    """Whether importing `module` imports TensorFlow too."""
+    return _python(f"import sys, {module}; print('imported' if 'tensorflow' in sys.modules else 'not imported')")
 
 
 def _python(code: str) -> str:

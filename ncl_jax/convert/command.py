@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -17,7 +17,6 @@ from ncl_jax.data import datasets
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import protocol
 
-Say = Callable[[str], None]
 _SHOWN = 3  # ignored keys that are named
 
 
@@ -29,7 +28,6 @@ def run(
     config: Config | None = None,
     stem: str | None = None,
     check: bool = False,
-    say: Say = print,
 ) -> None:
     """Tell what `source`, a checkpoint file or a run's workdir, holds; write it to `output` where there is one.
 
@@ -47,28 +45,28 @@ def run(
         if check and (output is None or config is not None):
             raise UserError("--verify: a run is verified as it is written to a file; name one, without --config")
         network, tensors = load_run(source), None
-        say(f"{source}: a run of ncl_jax: {network.describe()}")
+        print(f"{source}: a run of ncl_jax: {network.describe()}")
     else:
         network, tensors = layouts.load(source, stem=stem)
-        say(f"{source}: {network.layout}: {network.describe()}")
+        print(f"{source}: {network.layout}: {network.describe()}")
         if network.ignored:
             some = ", ".join(network.ignored[:_SHOWN]) + (", ..." if len(network.ignored) > _SHOWN else "")
-            say(f"not used: {len(network.ignored)} tensors ({some})")
+            print(f"not used: {len(network.ignored)} tensors ({some})")
     if check and tensors is not None:
-        _say_differences(f"{source} in JAX and PyTorch", verify.verify(network, tensors), say)
+        _say_differences(f"{source} in JAX and PyTorch", verify.verify(network, tensors))
     if output is None:
         return
     if config is not None:
         for line in start_run(network, config, output):
-            say(line)
+            print(line)
         return
     for line in writers.save_torch(network, output, layout):
-        say(line)
-    say(f"wrote {output} (layout {layout})")
+        print(line)
+    print(f"wrote {output} (layout {layout})")
     if check:
         written, tensors = layouts.load(output, stem=network.stem)
         verify.check_equal(written, network)
-        _say_differences(f"{output} in JAX and PyTorch", verify.verify(written, tensors), say)
+        _say_differences(f"{output} in JAX and PyTorch", verify.verify(written, tensors))
 
 
 def load_run(folder: str | os.PathLike) -> Network:
@@ -192,9 +190,9 @@ def _told(network: Network, config: Config, fresh: Any, goes_on: bool, epoch: in
     return lines
 
 
-def _say_differences(what: str, differences: Mapping[str, tuple[float, float]], say: Say) -> None:
+def _say_differences(what: str, differences: Mapping[str, tuple[float, float]]) -> None:
     parts = [
         f"{name} {found:.1e}" + (f" (allowed {allowed:.1e})" if found > verify.TOLERANCE else "")
         for name, (found, allowed) in differences.items()
     ]
-    say(f"verified: {what} differ at most by: {', '.join(parts)}")
+    print(f"verified: {what} differ at most by: {', '.join(parts)}")

@@ -13,15 +13,14 @@ from ncl_jax.errors import UserError
 from ncl_jax.models import MLP
 from ncl_jax.models.resnet import ARCHITECTURES, STEMS
 
+_SIZE = 64  # pixels
 TOLERANCE = 1e-4  # of float32 features and logits, in units of their largest magnitude where that is above 1
 # Random or ill-conditioned weights amplify rounding: up to this multiple of what PyTorch's own float32 differs from its
 # float64 is rounding too (a fresh ResNet-101 in train mode: 1e-3).
 _ROUNDING = 3
 
 
-def verify(
-    network: Network, tensors: Mapping[str, np.ndarray], *, size: int = 64, batch: int = 4
-) -> dict[str, tuple[float, float]]:
+def verify(network: Network, tensors: Mapping[str, np.ndarray], *, batch: int = 4) -> dict[str, tuple[float, float]]:
     """name -> (largest absolute difference, what is allowed) of `eval features`, `eval logits` (a classifier's, or
     those of a head under `fc`), the same in train mode, and the `running statistics` that train mode leaves.
 
@@ -34,7 +33,7 @@ def verify(
         import torch
     except ImportError as error:
         raise UserError("--verify: needs torch (pip install 'ncl-jax[torch]')") from error
-    images = np.random.default_rng(0).normal(size=(batch, size, size, 3)).astype(np.float32)
+    images = np.random.default_rng(0).normal(size=(batch, _SIZE, _SIZE, 3)).astype(np.float32)
     torch_images = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
     differences = {}
     for mode in ("eval", "train"):

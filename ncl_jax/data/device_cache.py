@@ -132,12 +132,9 @@ def fetch(images: UInt8[Array, "n s s 3"], ids: Int[Array, " b"], mesh: Mesh) ->
     return jax.shard_map(local, mesh=mesh, in_specs=(split, PartitionSpec()), out_specs=split)(images, ids)
 
 
-def check_fits(count: int, side: int, mesh: Mesh, free: int | None = None) -> None:
-    """UserError where `count` squares of `side` pixels leave a device too little memory. Reads nothing.
-
-    `free` is a device's free memory in bytes; by default it is asked.
-    """
-    free = free_bytes(mesh) if free is None else free
+def check_fits(count: int, side: int, mesh: Mesh) -> None:
+    """UserError where `count` squares of `side` pixels leave a device too little memory. Reads nothing."""
+    free = free_bytes(mesh)
     share = -(-count // mesh.size) * side * side * 3
     if free and share > MOST * free:
         raise UserError(

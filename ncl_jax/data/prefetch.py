@@ -32,9 +32,9 @@ class Prefetch:
     `waited` is the time in seconds that `next` has waited in all.
     """
 
-    def __init__(self, source: Source, sharding: jax.sharding.Sharding, *, depth: int = _DEPTH):
+    def __init__(self, source: Source, sharding: jax.sharding.Sharding):
         self._source, self._sharding = source, sharding
-        self._queue: queue.Queue[tuple[Any, Any, BaseException | None]] = queue.Queue(depth)
+        self._queue: queue.Queue[tuple[Any, Any, BaseException | None]] = queue.Queue(_DEPTH)
         self._closed = threading.Event()
         self._error: BaseException | None = None
         self.waited = 0.0

@@ -57,9 +57,9 @@ def name_of(config: str) -> str:
     return f"{Path(path).stem}_{variant}" if variant else Path(path).stem
 
 
-def comparison(folders: Mapping[str, str | Path], name: str = "") -> str:
+def comparison(folders: Mapping[str, str | Path]) -> str:
     """A Markdown table with a column for each workdir, by its title: the measures that all of them have alike."""
-    columns = {title: {m.key: m for m in measures(read(folder, name))} for title, folder in folders.items()}
+    columns = {title: {m.key: m for m in measures(read(folder))} for title, folder in folders.items()}
     first, *others = columns.values()
     shared = [key for key in first if all(key in o and o[key].title == first[key].title for o in others)]
     head = ["| measure | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]

@@ -89,10 +89,8 @@ def check(plan: Plan, root: Path, only: tuple[str, ...] = ()) -> None:
         tell(line)
 
 
-def carry_out(
-    plan: Plan, root: Path, *, only: tuple[str, ...] = (), after_each: Callable[[], None] = lambda: None
-) -> bool:
-    """Run what is not finished. Returns whether all runs came to an end, well or badly; False: SIGTERM came before.
+def carry_out(plan: Plan, root: Path, *, only: tuple[str, ...], after_each: Callable[[], None]) -> None:
+    """Run what is not finished, until SIGTERM comes.
 
     A run that fails is recorded and the others go on; it is tried again when the study is started again. A run that
     another process is at work on is left to it, and so is one that has failed there meanwhile.
@@ -124,8 +122,7 @@ def carry_out(
                     finished = False
             if not finished:
                 print(f"SIGTERM: stopped in {folder}; the same command goes on from there", flush=True)
-                return False
-    return True
+                return
 
 
 def _failed_since(began: float, folder: Path) -> bool:

@@ -52,7 +52,7 @@ def test_batches_are_global_and_carry_their_own_position():
 
 def test_runs_ahead_by_its_depth_only():
     source = Counter(count=100)
-    with Prefetch(source, sharding(), depth=2):
+    with Prefetch(source, sharding()):
         assert not source.closed
         time.sleep(0.5)
         assert source.done == 3  # two wait, one is held by the thread
