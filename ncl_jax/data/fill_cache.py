@@ -21,8 +21,6 @@ log = logging.getLogger(__name__)
 TOGETHER = 256  # records decoded at a time; so far, at most, is a bad one from the one that takes its place
 EVERY = 10.0  # seconds between two lines of progress
 
-Progress = Callable[[int, int], None]  # images done, of how many
-
 
 def side_of(dataset: Dataset, image_size: int) -> int:
     """The side in pixels to keep images at where none is chosen: their own if all are one square, else the views'."""
@@ -37,17 +35,16 @@ def fill(
     mesh: Mesh,
     max_bad_share: float = 0.01,
     threads: int | None = None,
-    progress: Progress | None = None,
 ) -> Cache:
     """Every image, squeezed to a square of `side` pixels, on the devices; each process reads what its devices hold.
 
-    A record that does not decode is named in the log, and the nearest that does takes its place. `progress` is told
-    every ten seconds, by default in the log. Raises UserError for what does not fit, before anything is read; for more
-    bad records than `max_bad_share`; and for damaged files.
+    A record that does not decode is named in the log, and the nearest that does takes its place. How far it is stands
+    there every ten seconds. Raises UserError for what does not fit, before anything is read; for more bad records than
+    `max_bad_share`; and for damaged files.
     """
     device_cache.check_fits(dataset.num_examples, side, mesh)
     dataset = dataclasses.replace(dataset, textures=())
-    reader = _Reader(dataset, side, threads, progress or _Lines(dataset))
+    reader = _Reader(dataset, side, threads)
     cache = device_cache.place(reader.part, reader.columns, count=dataset.num_examples, side=side, mesh=mesh)
     bad = reader.bad
     if jax.process_count() > 1:  # all of them know, and stop together
@@ -64,11 +61,12 @@ def fill(
 class _Reader:
     """Reads ranges of records; `columns` are labels and aspects of all that were read, by any process."""
 
-    def __init__(self, dataset: Dataset, side: int, threads: int | None, progress: Progress):
-        self._dataset, self._side, self._threads, self._progress = dataset, side, threads, progress
+    def __init__(self, dataset: Dataset, side: int, threads: int | None):
+        self._dataset, self._side, self._threads = dataset, side, threads
         self._labels = np.zeros(dataset.num_examples, np.int32)
         self._aspects = np.zeros(dataset.num_examples, np.float32)
-        self._done, self._told = 0, time.monotonic()
+        self._done = 0
+        self._began = self._told = time.monotonic()
         self.bad, self.last_bad = 0, ""
 
     def part(self, low: int, high: int) -> np.ndarray:
@@ -82,9 +80,7 @@ class _Reader:
             images[start - low : stop - low] = arrays["image"]
             self._labels[start:stop], self._aspects[start:stop] = arrays["label"], arrays["aspect"]
             self._done += len(filled)
-            if time.monotonic() - self._told >= EVERY:
-                self._told = time.monotonic()
-                self._progress(self._done, self._dataset.num_examples // jax.process_count())
+            self._tell()
         return images
 
     def columns(self) -> tuple[np.ndarray, np.ndarray]:
@@ -92,6 +88,15 @@ class _Reader:
             return self._labels, self._aspects
         # Each process has filled its own range of what was zero.
         return tuple(np.sum(multihost_utils.process_allgather(x), axis=0) for x in (self._labels, self._aspects))
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        if now - self._told < EVERY:
+            return
+        self._told = now
+        name, total = f"{self._dataset.name}[{self._dataset.split}]", self._dataset.num_examples // jax.process_count()
+        left = (now - self._began) / self._done * (total - self._done)
+        log.info("reading %s onto the devices: %d of %d images, %.0f s left", name, self._done, total, left)
 
     def _read(self, low: int, high: int) -> Iterator[tuple[int, dict[str, np.ndarray], np.ndarray]]:
         """(first index, arrays, which rows are filled) of a batch of records after the other."""
@@ -138,14 +143,3 @@ class _Reader:
                 )
             for name, value in nearest.items():
                 arrays[name][row] = value
-
-
-class _Lines:
-    """Progress in the log."""
-
-    def __init__(self, dataset: Dataset):
-        self._name, self._began = f"{dataset.name}[{dataset.split}]", time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        left = (time.monotonic() - self._began) / done * (total - done)
-        log.info("reading %s onto the devices: %d of %d images, %.0f s left", self._name, done, total, left)

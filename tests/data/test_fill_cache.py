@@ -98,10 +98,11 @@ def test_too_large_is_refused_before_anything_is_read(data_dir, monkeypatch):
         fill_cache.fill(open_dataset("jpegs", "train", data_dir=data_dir), side=24, mesh=meshed(1))
 
 
-def test_progress_is_told(data_dir, monkeypatch):
+def test_progress_is_told(data_dir, monkeypatch, caplog):
     monkeypatch.setattr(fill_cache, "EVERY", 0.0)
     monkeypatch.setattr(fill_cache, "TOGETHER", 20)
-    told = []
     dataset = open_dataset("jpegs", "train", data_dir=data_dir)
-    fill_cache.fill(dataset, side=24, mesh=meshed(1), progress=lambda done, total: told.append((done, total)))
-    assert told == [(20, 60), (40, 60), (60, 60)]
+    with caplog.at_level("INFO", fill_cache.__name__):
+        fill_cache.fill(dataset, side=24, mesh=meshed(1))
+    told = [record.getMessage() for record in caplog.records if "onto the devices" in record.getMessage()]
+    assert [line.partition(", ")[0].split(": ")[1] for line in told] == [f"{n} of 60 images" for n in (20, 40, 60)]
