@@ -25,28 +25,24 @@ def normalize_rows(features: Float[Array | np.ndarray, "n d"]) -> Float[Array, "
 
 
 def extract(
-    encode: Encode,
-    batches: Iterable[Mapping[str, np.ndarray]],
-    *,
-    sharding: NamedSharding | None = None,
+    encode: Encode, batches: Iterable[Mapping[str, np.ndarray]], *, sharding: NamedSharding
 ) -> dict[str, np.ndarray]:
     """Run `encode` over all `batches`: `{"features": float32 [n d], "label": int32 [n], ...}` on the host.
 
     A batch is a dict of host arrays of one leading length: uint8 images `image` `[b s s 3]`, `mask` [b] (False
-    where padded; may be missing when nothing is padded) and any integer fields [b], which come back as int32.
-    Nothing is dropped: a batch that does not divide over the devices of `sharding` is padded here. With several
-    processes each gives its own part, all must give equally many batches, and every process gets all rows. Rows come in
-    the order of `id` where the batches have it: it then depends neither on the batches nor on the processes.
-    Raises UserError where no image comes or a feature is not finite.
+    where padded) and any integer fields [b], which come back as int32. Nothing is dropped: a batch that does not divide
+    over the devices of `sharding` is padded here. With several processes each gives its own part, all must give equally
+    many batches, and every process gets all rows. Rows come in the order of `id` where the batches have it: it then
+    depends neither on the batches nor on the processes. Raises UserError where no image comes or a feature is not
+    finite.
     """
     rows: list[dict[str, np.ndarray]] = []
     pending: deque[tuple[Any, dict[str, np.ndarray]]] = deque()
     for batch in batches:
-        images = np.asarray(batch["image"])
-        mask = np.asarray(batch.get("mask", np.ones(len(images), bool)), bool)
         fields = {k: np.asarray(v) for k, v in batch.items() if k not in ("image", "mask") and _is_integer_field(v)}
-        images, mask, fields = _fill(sharding, images, mask, fields)
-        pending.append((_spread(encode(_place(images, sharding)), sharding), {"mask": mask, **fields}))
+        images, mask, fields = _fill(sharding, np.asarray(batch["image"]), np.asarray(batch["mask"], bool), fields)
+        placed = jax.make_array_from_process_local_data(sharding, images)
+        pending.append((_spread(encode(placed), sharding), {"mask": mask, **fields}))
         # One batch stays in flight: the device works on it while the host fetches this one and decodes the next.
         if len(pending) > 1:
             rows.append(_fetch(*pending.popleft()))
@@ -73,8 +69,6 @@ def _is_integer_field(value: Any) -> bool:
 
 def _fill(sharding, images, mask, fields):
     """Zero rows up to the next length that divides over this process's devices; the mask drops them again."""
-    if sharding is None:
-        return images, mask, fields
     parts = sum(d.process_index == jax.process_index() for d in sharding.mesh.devices.flat)
     missing = -len(images) % parts
 
@@ -84,15 +78,9 @@ def _fill(sharding, images, mask, fields):
     return fill(images), fill(mask), {k: fill(v) for k, v in fields.items()}
 
 
-def _place(images: np.ndarray, sharding: NamedSharding | None) -> Any:
-    if sharding is None:
-        return images
-    return jax.make_array_from_process_local_data(sharding, images)
-
-
-def _spread(features: Any, sharding: NamedSharding | None) -> Any:
+def _spread(features: Any, sharding: NamedSharding) -> Any:
     """Each row on the device that had its image, so that every process holds its own."""
-    return features if sharding is None or jax.process_count() == 1 else jax.device_put(features, sharding)
+    return features if jax.process_count() == 1 else jax.device_put(features, sharding)
 
 
 def _fetch(features: Any, fields: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -35,10 +35,10 @@ def accuracies(
     test: Mapping[str, np.ndarray],
     *,
     num_classes: int,
-    shares: Sequence[float] = (0.01, 0.1),
-    seeds: Sequence[int] = (0, 1, 2),
+    shares: Sequence[float],
+    seeds: Sequence[int],
 ) -> dict[str, float]:
-    """Top-1 with 1 % and 10 % of the labels, the mean over draws: `{"top1_1%": …, "top1_10%": …}`.
+    """Top-1 with these shares of the labels, the mean over draws: `{"top1_1%": …, "top1_10%": …}`.
 
     `train` and `test` are dicts of `features.extract`.
     """

@@ -139,7 +139,7 @@ def fit_augmented(
     epochs: int,
     steps_per_epoch: int,
     learning_rate: float,
-    drops: Sequence[float] = (1 / 2, 2 / 3, 5 / 6),
+    drops: Sequence[float],
     seed: int = 0,
 ) -> Probe:
     """The paper's probe: SGD with momentum 0.9 on random crops of frozen features, no weight decay.

@@ -52,7 +52,7 @@ def evaluate_corruptions(
     ways = [(name, severity) for name in names for severity in severities]
     right, total = np.zeros(len(ways), np.int64), 0
     for batch in batches:
-        mask = np.asarray(batch.get("mask", np.ones(len(batch["label"]), bool)), bool)
+        mask = np.asarray(batch["mask"], bool)
         total += int(mask.sum())
         # All ways are under way before the first result is fetched.
         votes = [predict(corrupt(batch["image"], name, severity, batch["id"])) for name, severity in ways]
@@ -93,9 +93,6 @@ def summarize_corruptions(
 
 def mean_corruption_error(errors: Mapping[str, float]) -> float:
     """mCE in percent: the mean over the 15 corruptions of the error divided by AlexNet's; AlexNet itself has 100."""
-    missing = [name for name in corruptions.NAMES if name not in errors]
-    if missing:
-        raise UserError(f"mCE: {missing[0]} was not measured; it takes all of the 15 corruptions")
     return float(100 * np.mean([errors[name] / reference for name, reference in ALEXNET_ERRORS.items()]))
 
 

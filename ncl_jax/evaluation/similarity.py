@@ -27,7 +27,7 @@ def similarities(
 
 def summary(cosines: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
     """Mean, standard deviation and the share above the mean cosine to the positive, of each kind."""
-    level = float(np.mean(cosines["positive"])) if "positive" in cosines else np.nan
+    level = float(np.mean(cosines["positive"]))
     rows = {}
     for kind, values in cosines.items():
         rows[kind] = {"mean": float(np.mean(values)), "std": float(np.std(values))}

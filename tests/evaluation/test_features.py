@@ -36,11 +36,10 @@ def mesh_sharding(count):
     return parallel.batch_sharding(parallel.data_mesh(jax.devices()[:count]))
 
 
-@pytest.mark.parametrize("devices", [None, 1, 8])
+@pytest.mark.parametrize("devices", [1, 8])
 @pytest.mark.parametrize(("size", "pad"), [(8, True), (10, True), (10, False), (64, True)])
 def test_every_image_once_in_order(devices, size, pad):
-    sharding = mesh_sharding(devices) if devices else None
-    got = features.extract(encode, batches(size, pad), sharding=sharding)
+    got = features.extract(encode, batches(size, pad), sharding=mesh_sharding(devices))
     flat = IMAGES.reshape(37, -1).astype(np.float64)
     np.testing.assert_allclose(got["features"], np.stack([flat.mean(1), flat.max(1)], 1), rtol=1e-6)
     np.testing.assert_array_equal(got["label"], LABELS)
@@ -64,16 +63,16 @@ def test_a_batch_is_dispatched_before_the_previous_one_is_fetched():
         log.append(f"dispatch {sum(line.startswith('dispatch') for line in log)}")
         return Result(len(log) - 1 - sum(line.startswith("fetch") for line in log))
 
-    features.extract(record, batches(8))
+    features.extract(record, batches(8), sharding=mesh_sharding(1))
     assert log[:4] == ["dispatch 0", "dispatch 1", "fetch 0", "dispatch 2"]
     assert log[-1] == "fetch 4"
 
 
 def test_nothing_comes_and_nonsense_comes():
     with pytest.raises(UserError, match="no images"):
-        features.extract(encode, iter(()))
+        features.extract(encode, iter(()), sharding=mesh_sharding(1))
     with pytest.raises(UserError, match="37 of 37 images give values that are not finite"):
-        features.extract(lambda x: encode(x) / 0.0, batches(8))
+        features.extract(lambda x: encode(x) / 0.0, batches(8), sharding=mesh_sharding(1))
 
 
 class Linear:
