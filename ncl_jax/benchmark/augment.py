@@ -7,10 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncl_jax.augment import views as views_lib
-from ncl_jax.benchmark import timing
+from ncl_jax.benchmark import random_batch, timing
 from ncl_jax.benchmark.result import Options, Result, spread
-
-SIDES = {224: 16, 32: 128}  # pixels -> images at a time, where no config says
 
 
 def run(options: Options) -> Result:
@@ -20,7 +18,7 @@ def run(options: Options) -> Result:
         name = options.config.augment.recipe
         recipes = {name: {view: views_lib.recipe(options.config.augment, view) for view in ("query", "key")}}
     else:
-        sides, recipes = SIDES, views_lib.RECIPES
+        sides, recipes = random_batch.SIDES, views_lib.RECIPES
     rows, samples = [], {}
     augment = jax.jit(views_lib.augment, static_argnums=2)
     for side, batch in sides.items():

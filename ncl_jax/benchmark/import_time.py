@@ -1,13 +1,10 @@
 """Wall time of a fresh interpreter that imports the package: what every command waits for."""
 
-import subprocess
-import sys
 from functools import partial
 
-from ncl_jax.benchmark import timing
+from ncl_jax.benchmark import interpreter, timing
 from ncl_jax.benchmark.result import Options, Result, spread
 from ncl_jax.data.prepared import has_tensorflow
-from ncl_jax.errors import UserError
 
 MODULES = ("ncl_jax", "ncl_jax.main", "ncl_jax.step")
 TENSORFLOW = "ncl_jax.data.tf"
@@ -37,7 +34,4 @@ def _tensorflow(module: str) -> str:
 
 
 def _python(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"python -c {code!r} failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
-    return done.stdout.strip()
+    return interpreter.output(["-c", code], what=f"python -c {code!r}").strip()

@@ -14,8 +14,6 @@ from ncl_jax.benchmark.result import Options, Result, spread
 from ncl_jax.config import Config
 from ncl_jax.errors import UserError
 
-SIDES = {224: 16, 32: 128}  # pixels -> images at a time, where no config says
-
 
 def run(options: Options) -> Result:
     """Without a config: every registered kind in its default settings at 224 and 32 px. With one: its kinds."""
@@ -47,7 +45,7 @@ def _configs(config: Config | None, notes: list[str]) -> list[Config]:
         raw = config_lib.to_dict(config)
         return [config_lib.parse(raw | {"negatives": {kind: raw["negatives"][kind]}}) for kind in raw["negatives"]]
     configs = []
-    for side, batch in SIDES.items():
+    for side, batch in random_batch.SIDES.items():
         for kind in negatives.REGISTRY:
             raw: dict[str, Any] = {
                 "batch": batch,

@@ -10,6 +10,7 @@ from ncl_jax.config import Config
 from ncl_jax.errors import UserError
 
 CLASSES = 100  # labels are below
+SIDES = {224: 16, 32: 128}  # pixels -> images at a time, where no config says
 
 
 def wire(config: Config) -> dict[str, np.ndarray]:

@@ -7,7 +7,6 @@ import dataclasses
 import json
 import math
 import os
-import subprocess
 import sys
 from typing import Any
 
@@ -15,7 +14,7 @@ import jax
 
 from ncl_jax import config as config_lib
 from ncl_jax import methods, negatives, parallel, state  # noqa: F401  (these bring their settings)
-from ncl_jax.benchmark import collectives, flops, program, random_batch, traffic
+from ncl_jax.benchmark import collectives, flops, interpreter, program, random_batch, traffic
 from ncl_jax.config import Config
 from ncl_jax.errors import UserError
 
@@ -32,16 +31,13 @@ def describe(config: Config) -> dict[str, Any]:
     if config.optim.shard_state:  # weights are then gathered, which do not grow with the batch
         raise UserError("config.optim.shard_state = True: is not in this model; use False")
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={DEVICES}"
-    done = subprocess.run(
-        [sys.executable, "-m", "ncl_jax.benchmark.sharded"],
-        input=json.dumps(config_lib.to_dict(local_groups(config))),
-        capture_output=True,
-        text=True,
-        env=os.environ | {"XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu"},
+    found = interpreter.output(
+        ["-m", "ncl_jax.benchmark.sharded"],
+        what=f"compiling for {DEVICES} devices",
+        given=json.dumps(config_lib.to_dict(local_groups(config))),
+        environment=os.environ | {"XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu"},
     )
-    if done.returncode:
-        raise UserError(f"compiling for {DEVICES} devices failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
-    return json.loads(done.stdout)
+    return json.loads(found)
 
 
 def local_groups(config: Config) -> Config:

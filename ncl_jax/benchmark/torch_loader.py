@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ncl_jax.augment import views as views_lib
-from ncl_jax.benchmark.torch_step import import_torch
+from ncl_jax.benchmark.torch_step import augmentation, import_torch
 from ncl_jax.config import Config
 from ncl_jax.data import workers
 from ncl_jax.data.datasets import Dataset
@@ -27,19 +27,10 @@ def loaders(data: Dataset, config: Config) -> dict[str, Callable[[], Any]]:
         )
     transforms = vision.transforms.v2
     recipe = views_lib.recipe(config.augment)
-    side = config.data.image_size
-    crop = [transforms.RandomResizedCrop(side, scale=recipe.crop_scale, antialias=True)]
-    colour = [
-        transforms.RandomApply([transforms.ColorJitter(*recipe.jitter)], p=recipe.jitter_probability),
-        transforms.RandomGrayscale(recipe.gray_probability),
-        transforms.RandomApply(
-            [transforms.GaussianBlur(min(23, side // 2 * 2 - 1), recipe.blur_sigma)], p=recipe.blur_probability
-        ),
-        transforms.RandomHorizontalFlip(recipe.flip_probability),
-    ]
+    crop = transforms.RandomResizedCrop(config.data.image_size, scale=recipe.crop_scale, antialias=True)
     recipes = {
-        "torchvision, crops": transforms.Compose([*crop, transforms.PILToTensor()]),
-        "torchvision, augmented": transforms.Compose([*crop, *colour, transforms.PILToTensor()]),
+        "torchvision, crops": transforms.Compose([crop, transforms.PILToTensor()]),
+        "torchvision, augmented": transforms.Compose([crop, *augmentation(config), transforms.PILToTensor()]),
     }
     return {name: _loader(torch, data.paths, transform, config.batch) for name, transform in recipes.items()}
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ncl_jax.augment import views as views_lib
 from ncl_jax.benchmark import random_batch
 from ncl_jax.config import Config
 from ncl_jax.errors import UserError
@@ -55,8 +56,12 @@ class TorchStep:
         self._encode = tuple(torch.compile(encoder) for encoder in encoders) if compiled else encoders
         wire = random_batch.wire(config)
         self._bytes = [torch.from_numpy(np.moveaxis(wire[v], -1, 1)).to(self._device) for v in ("query", "key")]
+        transforms = self._vision.transforms.v2
+        self._normalize = transforms.Normalize(views_lib.MEAN, views_lib.STD)
         self._floats = [self._normalized(images) for images in self._bytes]
-        self._transform = self._augmentation()
+        self._transform = transforms.Compose(
+            [*augmentation(config), transforms.ToDtype(torch.float32, scale=True), self._normalize]
+        )
 
     def step(self) -> "_Pending":
         """A step from views that are there."""
@@ -125,32 +130,8 @@ class TorchStep:
         flat = images.flatten(2).repeat_interleave(chosen.num, dim=0)
         return flat.gather(2, source.flatten(1)[:, None].expand(-1, 3, -1)).unflatten(2, (side, side))
 
-    def _augmentation(self) -> Any:
-        from ncl_jax.augment import views as views_lib
-
-        transforms, recipe = self._vision.transforms.v2, views_lib.recipe(self.config.augment)
-        steps = [
-            transforms.RandomApply([transforms.ColorJitter(*recipe.jitter)], p=recipe.jitter_probability),
-            transforms.RandomGrayscale(recipe.gray_probability),
-        ]
-        if recipe.blur_probability:
-            taps = min(23, self.config.data.image_size // 2 * 2 - 1)
-            blur = transforms.GaussianBlur(taps, recipe.blur_sigma)
-            steps.append(transforms.RandomApply([blur], p=recipe.blur_probability))
-        return transforms.Compose(
-            [
-                *steps,
-                transforms.RandomHorizontalFlip(recipe.flip_probability),
-                transforms.ToDtype(self._torch.float32, scale=True),
-                transforms.Normalize(views_lib.MEAN, views_lib.STD),
-            ]
-        )
-
     def _normalized(self, images: Any) -> Any:
-        from ncl_jax.augment import views as views_lib
-
-        normalize = self._vision.transforms.v2.Normalize(views_lib.MEAN, views_lib.STD)
-        return normalize(images.float() / 255).contiguous(memory_format=self._torch.channels_last)
+        return self._normalize(images.float() / 255).contiguous(memory_format=self._torch.channels_last)
 
     def _autocast(self) -> Any:
         torch = self._torch
@@ -165,6 +146,19 @@ class _Pending:
 
     def block_until_ready(self) -> None:
         self.loss.item()
+
+
+def augmentation(config: Config) -> list[Any]:
+    """torchvision's v2 transforms of the config's recipe, between the crop and normalising."""
+    transforms, recipe = import_torch()[1].transforms.v2, views_lib.recipe(config.augment)
+    steps = [
+        transforms.RandomApply([transforms.ColorJitter(*recipe.jitter)], p=recipe.jitter_probability),
+        transforms.RandomGrayscale(recipe.gray_probability),
+    ]
+    if recipe.blur_probability:
+        blur = transforms.GaussianBlur(min(23, config.data.image_size // 2 * 2 - 1), recipe.blur_sigma)
+        steps.append(transforms.RandomApply([blur], p=recipe.blur_probability))
+    return [*steps, transforms.RandomHorizontalFlip(recipe.flip_probability)]
 
 
 def import_torch() -> tuple[Any, Any]:

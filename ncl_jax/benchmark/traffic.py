@@ -1,4 +1,4 @@
-"""What a step may send between devices, and the least that it must: beside them, what its compiled program sends."""
+"""The least that a step must send between devices."""
 
 import math
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import jax
 
 from ncl_jax import parallel
-from ncl_jax.benchmark import collectives
 from ncl_jax.config import Config
 from ncl_jax.state import TrainState
 
@@ -31,24 +30,6 @@ def least(config: Config, state: TrainState, devices: int) -> dict[str, int]:
         split = [x for x in jax.tree.leaves(kept) if parallel.shared_axis(devices, x.shape) is not None]
         result["weights"] = 4 * _count(split)
     return result
-
-
-def unexpected(program: str, config: Config, state: TrainState, *, embedding: int, features: int) -> list[str]:
-    """Arrays that collectives of this HLO text move and that are none of a step's.
-
-    A step's are gradients (and weights, where they are split), batch statistics, embeddings `[batch, embedding]` or
-    their covariance, and metrics with the online probe, whose inputs have `features` numbers. Images are none whatever
-    their size.
-    """
-    weights = {math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params)}
-    probe = max((math.prod(leaf.shape) for leaf in jax.tree.leaves(state.probe)), default=0)
-    small = max(config.batch * embedding, embedding**2, config.batch, probe, config.model.bn_groups * features)
-    side, found = config.data.image_size, []
-    for kind, shape in collectives.arrays(program):
-        image = len(shape) >= 3 and side in shape and 3 in shape and math.prod(shape) not in weights
-        if image or (math.prod(shape) > small and math.prod(shape) not in weights):
-            found.append(f"{kind} of {list(shape)}")
-    return found
 
 
 def _count(tree: Any) -> int:

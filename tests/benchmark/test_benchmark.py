@@ -171,7 +171,7 @@ def test_parts_of_the_step_give_a_row_for_each_of_the_configs(name):
 def test_negatives_without_a_config_measures_every_kind_or_says_why_not(monkeypatch):
     from ncl_jax.benchmark import negatives as measured
 
-    monkeypatch.setattr(measured, "SIDES", {32: 2})
+    monkeypatch.setattr(measured.random_batch, "SIDES", {32: 2})
     monkeypatch.setattr(measured.timing, "measure_one", lambda call, seconds: measured.timing.Timing(1.0, (1.0,)))
     result = measured.run(Options())
     told = {row["negative"] for row in result.tables[""]} | {note.split()[0] for note in result.notes}
