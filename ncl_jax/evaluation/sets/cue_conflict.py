@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from ncl_jax.errors import UserError
-from ncl_jax.evaluation import figures, shape_bias
+from ncl_jax.evaluation import figures, robustness, shape_bias
 from ncl_jax.evaluation.rows import Row
 
 ROWS = (
@@ -52,7 +51,7 @@ def run(subject: Any, settings: Settings) -> dict[str, Any]:
     probabilities = subject.probe.predict(found["features"])
     if settings.dataset:
         probabilities, names = shape_bias.category_probabilities(probabilities, subject.train_set.class_names)
-        shapes, textures = (_positions(cue, names) for cue in _category_names(dataset, found))
+        shapes, textures = (robustness.class_map(cue, names) for cue in _category_names(dataset, found))
         known = (shapes >= 0) & (textures >= 0)
         probabilities, shapes, textures = probabilities[known], shapes[known], textures[known]
     else:
@@ -87,9 +86,3 @@ def _category_names(dataset: Any, found: dict[str, np.ndarray]) -> tuple[Sequenc
     chosen = found.get("id", np.arange(len(pairs)))  # a record that does not decode is not among the features
     named = [pairs[index].groups() for index in chosen]  # pyright: ignore[reportOptionalMemberAccess]
     return [shape for shape, _ in named], [texture for _, texture in named]
-
-
-def _positions(cue: Sequence[str], names: Sequence[str]) -> Int[np.ndarray, " n"]:
-    """Where in `names`; -1: nowhere."""
-    place = {name: index for index, name in enumerate(names)}
-    return np.array([place.get(name, -1) for name in cue], np.int32)

@@ -5,6 +5,7 @@ set has images of, as is usual for ImageNet-R and -A; `top1`: among all.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,12 @@ def score(subject: Any, dataset: Any, found: Any, *, per_class: bool = False) ->
         truth = columns[labels]
         result |= by_class(probabilities[truth >= 0], truth[truth >= 0], subject.train_set.class_names)
     return result
+
+
+def score_changed(subject: Any, split: str, change: Callable[[Any, Any], Any]) -> dict[str, Any]:
+    """`score` of a split of the in-domain dataset, its images as `change(images, ids)` makes them."""
+    dataset = subject.open(split=split)
+    return score(subject, dataset, subject.features(dataset, change))
 
 
 def by_class(

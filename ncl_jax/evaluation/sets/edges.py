@@ -9,7 +9,7 @@ from typing import Any
 
 from ncl_jax.evaluation import edges
 from ncl_jax.evaluation.rows import Row
-from ncl_jax.evaluation.sets import changed
+from ncl_jax.evaluation.sets import domain
 
 ROWS = (Row("top1", "{name}"),)
 
@@ -25,4 +25,4 @@ def check(subject: Any, settings: Settings) -> None:
 
 def run(subject: Any, settings: Settings) -> dict[str, Any]:
     draw = subject.encoder.on_devices("edges", lambda: edges.draw_edges)
-    return changed.run(subject, settings.split, lambda images, ids: draw(images))
+    return domain.score_changed(subject, settings.split, lambda images, ids: draw(images))

@@ -16,7 +16,7 @@ import numpy as np
 from ncl_jax.errors import Mistake, UserError
 from ncl_jax.evaluation import adain, stylize
 from ncl_jax.evaluation.rows import Row
-from ncl_jax.evaluation.sets import changed
+from ncl_jax.evaluation.sets import domain
 from ncl_jax.schema import option
 
 ROWS = (Row("top1", "{name}"),)
@@ -59,7 +59,7 @@ def run(subject: Any, settings: Settings) -> dict[str, Any]:
         chosen = [np.random.default_rng((settings.seed, int(i))).integers(len(styles)) for i in ids]
         return draw(images, styles[chosen])
 
-    result = changed.run(subject, settings.split, change)
+    result = domain.score_changed(subject, settings.split, change)
     return result | {"styles": len(styles), "method": "adain" if settings.adain_vgg else "patches"}
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ncl_jax.evaluation.rows import Row
-from ncl_jax.evaluation.sets import changed
+from ncl_jax.evaluation.sets import domain
 from ncl_jax.negatives import texture
 from ncl_jax.schema import option
 from ncl_jax.textures import synthesize
@@ -44,4 +44,5 @@ def run(subject: Any, settings: Settings) -> dict[str, Any]:
         made = synthesize(keys[:, 1], patches, size=size, quality=settings.quality)
         return jnp.round(255 * made).astype(jnp.uint8)
 
-    return changed.run(subject, settings.split, subject.encoder.on_devices(("textures", settings, size), lambda: draw))
+    change = subject.encoder.on_devices(("textures", settings, size), lambda: draw)
+    return domain.score_changed(subject, settings.split, change)
