@@ -86,19 +86,26 @@ def claim(folder: Path) -> None:
     write_text(folder / ".lock", "")
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Whole or not at all: in a folder written beside, then renamed."""
-    if in_bucket(path):
-        path.write_bytes(data)
-        return
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path`, which is in a folder, that takes its place in the end, unless an error ends it."""
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")  # of its own: two may write the same file
     try:
-        partial.write_bytes(data)
+        yield partial
         os.replace(partial, path)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Whole or not at all: in a folder by `replacing`."""
+    if in_bucket(path):
+        path.write_bytes(data)
+        return
+    with replacing(path) as partial:
+        partial.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from ncl_jax import storage
 from ncl_jax.errors import UserError, first_line
 
 TORCH_SUFFIXES = (".pth", ".pt", ".pth.tar", ".bin", ".ckpt")
@@ -216,16 +217,13 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _whole(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place once it is written; what goes wrong is one line."""
-    partial = path.with_name(path.name + ".tmp")
+    """`storage.replacing`; what goes wrong is one line."""
     try:
-        yield partial
-        os.replace(partial, path)
+        with storage.replacing(path) as partial:
+            yield partial
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise UserError(f"{path}: cannot be written: {reason}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], note: Mapping[str, Any] | None) -> None:
