@@ -13,7 +13,6 @@ import numpy as np
 from ncl_jax.convert import files, haiku, mlp, names, sgd
 from ncl_jax.convert.network import Network
 from ncl_jax.errors import UserError
-from ncl_jax.models.resnet import STEMS
 
 _ANCHOR = re.compile(r"(?P<prefix>(?:.*\.)?)(?P<first>layer1|res2|4)\.0\.conv1\.weight")
 _STYLE = {"layer1": "torchvision", "res2": "detectron2", "4": "sequence"}
@@ -280,9 +279,7 @@ def _target(tensors, prefix, style, layout, heads, used, architecture) -> dict[s
 
 def _stem(side: int, noted: Any, given: str | None) -> str:
     """The name of the stem; a 3x3 convolution is `small` unless the file or the caller says otherwise."""
-    fitting = [name for name, (kernel, _, _) in STEMS.items() if kernel == side]
-    if given is not None and given not in fitting:
-        raise UserError(f"stem {given!r}: the first convolution is {side} x {side}; expected {' or '.join(fitting)}")
+    fitting = names.stems(side, given)
     if given is None and noted in fitting:
         return noted
     return given or ("small" if "small" in fitting else fitting[0])

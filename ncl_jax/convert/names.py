@@ -82,6 +82,14 @@ def infer(tensors: Mapping[str, np.ndarray], show: Callable[[str], str] = str) -
     return architecture, width, side
 
 
+def stems(side: int, given: str | None) -> list[str]:
+    """The stems whose first convolution has this side; UserError where one is `given` that is none of them."""
+    fitting = [name for name, (kernel, _, _) in STEMS.items() if kernel == side]
+    if given is not None and given not in fitting:
+        raise UserError(f"stem {given!r}: the first convolution is {side} x {side}; expected {' or '.join(fitting)}")
+    return fitting
+
+
 def _width(architecture: str, tensors: Mapping[str, np.ndarray]) -> float:
     """The roundest multiplier whose stages are as wide as these."""
     last, times = (3, 4) if ARCHITECTURES[architecture][0] else (2, 1)  # of a block: its convolution, its expansion

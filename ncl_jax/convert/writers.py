@@ -84,10 +84,8 @@ def bare_network(variables: Mapping[str, Any], *, stem: str | None = None) -> Ne
     if set(variables) != {"params", "batch_stats"}:
         raise UserError(f"variables with {sorted(variables)}: expected params and batch_stats of a ResNet")
     architecture, width, side = names.infer(names.from_tree(variables))
-    fitting = ("imagenet",) if side == 7 else ("small", "medium")
-    if stem is not None and stem not in fitting:
-        raise UserError(f"stem {stem!r}: the first convolution is {side} x {side}; expected {' or '.join(fitting)}")
-    if stem is None and side != 7:
+    fitting = names.stems(side, stem)
+    if stem is None and len(fitting) > 1:
         raise UserError(
             f"variables with a {side} x {side} first convolution: say how it is used, stem='medium' or 'small'"
         )
