@@ -1,6 +1,7 @@
 """Many training steps a call over a dataset that lives on the devices, in one compiled loop."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -42,9 +43,9 @@ class Loop:
         lies: Any = {"images": split, "labels": whole, "aspects": whole}
         where = whole if where is None else where
 
+        @partial(parallel.on_mesh, mesh=mesh)
         def one(state: State, cache: Cache, order: Array, epoch: Array, number: Array):
-            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-                return step(state, sampler.wire(cache, order, epoch, number, mesh))
+            return step(state, sampler.wire(cache, order, epoch, number, mesh))
 
         def loop(state: State, cache: Cache, order: Array, epoch: Array, first: Array, count: Array):
             def body(number: Array, carry: tuple[State, dict[str, Array]]):

@@ -17,7 +17,7 @@ def parse(name: str, spec: str, sizes: Mapping[str, int]) -> list[tuple[str, int
     """
     known = ", ".join(sizes) or "none"
     parts = []
-    for piece in "+".join(sizes).split("+") if spec == "all" else spec.split("+"):
+    for piece in sizes if spec == "all" else spec.split("+"):
         match = _PART.fullmatch(piece.strip())
         if not match or match[1] not in sizes:
             raise unknown(name, spec, sizes)

@@ -15,7 +15,7 @@ from ncl_jax.augment import views as augment_views
 from ncl_jax.errors import UserError
 from ncl_jax.negatives.query_view import as_query
 from ncl_jax.schema import option
-from ncl_jax.textures import synthesize
+from ncl_jax.textures import QUALITIES, synthesize
 from ncl_jax.textures.levels import exemplar_side
 
 NEEDS = ("source",)
@@ -25,7 +25,7 @@ NEEDS = ("source",)
 class Settings:
     alpha: float = option(2.0, low=0.0)  # scales the similarity inside the exponent
     num: int = option(1, low=1)  # negatives per query, each of its own patches
-    quality: str = option("fast", choices=("standard", "fast", "draft"))
+    quality: str = option("fast", choices=tuple(QUALITIES))
     exemplars: int = option(2, low=1, high=16)  # patches: the first one central, the others at random
     exemplar_size: int | None = option(None, low=4)  # pixels; None: 96 at 224, in proportion
 

@@ -15,7 +15,7 @@ from ncl_jax.evaluation.rows import Row
 from ncl_jax.evaluation.sets import domain
 from ncl_jax.negatives import texture
 from ncl_jax.schema import option
-from ncl_jax.textures import synthesize
+from ncl_jax.textures import QUALITIES, synthesize
 from ncl_jax.textures.levels import exemplar_side
 
 ROWS = (Row("top1", "{name}"),)
@@ -24,7 +24,7 @@ ROWS = (Row("top1", "{name}"),)
 @dataclasses.dataclass(frozen=True)
 class Settings:
     split: str = ""  # of the in-domain dataset; empty: its test split
-    quality: str = option("fast", choices=("standard", "fast", "draft"))
+    quality: str = option("fast", choices=tuple(QUALITIES))
     exemplars: int = option(2, low=1, high=16)  # patches: the first one central, the others at random
     seed: int = option(0, low=0)
 
