@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 SUPERSAMPLE = 3  # samples per pixel and axis; smooth edges, and textures that do not alias
-LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as torchvision's grayscale
+LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's grayscale
 
 
 def draw(
