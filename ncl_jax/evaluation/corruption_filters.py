@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 stage = jax.lax.optimization_barrier  # ends a fusion: XLA would compute what comes before anew for every reader
 
@@ -32,6 +32,17 @@ def gaussian(image: Float[Array, "*c h w"], sigma: float) -> Float[Array, "*c h 
     if radius == 0:
         return image
     return correlate(correlate(image, weights, -2, "edge"), weights, -1, "edge")
+
+
+def linked(weak: Bool[Array, "h w"], strong: Bool[Array, "h w"]) -> Bool[Array, "h w"]:
+    """Canny's last step: of the weak pixels those that are strong, or that weak ones link to a strong one."""
+
+    def grow(state: tuple[Bool[Array, "h w"], Bool[Array, ""]]) -> tuple[Bool[Array, "h w"], Bool[Array, ""]]:
+        lines, _ = state
+        grown = weak & jax.lax.reduce_window(lines, False, jnp.logical_or, (3, 3), (1, 1), "SAME")
+        return grown, jnp.any(grown != lines)
+
+    return jax.lax.while_loop(lambda state: state[1], grow, (strong, jnp.asarray(True)))[0]
 
 
 def take(image: Float[Array, "*c h w"], index: np.ndarray, weight: np.ndarray, axis: int) -> Float[Array, "*c h w"]:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from ncl_jax.evaluation.corruption_filters import correlate, gaussian, stage
+from ncl_jax.evaluation.corruption_filters import correlate, gaussian, linked, stage
 
 WATER = (175, 238, 238)  # pale turquoise, RGB
 MUD = (63, 42, 20)
@@ -74,18 +74,7 @@ def edges(image: Float[Array, "h w"]) -> Bool[Array, "h w"]:
             jnp.where(falling, (size > at(-1, 1)) & (size > at(1, -1)), (size > at(-1, -1)) & (size > at(1, 1))),
         ),
     )
-    weak = top & (size > LOW)
-
-    def grow(strong: Bool[Array, "h w"]) -> Bool[Array, "h w"]:
-        ring = jnp.pad(strong, 1)
-        near = [ring[i : i + height, j : j + width] for i in range(3) for j in range(3)]
-        return weak & jnp.any(jnp.stack(near), axis=0)
-
-    def spread(state: tuple[Bool[Array, "h w"], Bool[Array, ""]]) -> tuple[Bool[Array, "h w"], Bool[Array, ""]]:
-        grown = grow(state[0])
-        return grown, jnp.any(grown != state[0])
-
-    return jax.lax.while_loop(lambda state: state[1], spread, (weak & (size > HIGH), jnp.asarray(True)))[0]
+    return linked(top & (size > LOW), top & (size > HIGH))
 
 
 def rim_distance(rim: Bool[Array, "h w"]) -> Float[Array, "h w"]:

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
+from ncl_jax.evaluation.corruption_filters import correlate, linked
+
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 _KEPT, _STRONG = 0.80, 0.92  # quantiles of an image's gradient: edges continue above the first, start above the second
 _STEPS = ((0, 1), (1, 1), (1, 0), (1, -1))  # (down, right): the direction of the gradient in steps of 45 degrees
@@ -31,8 +33,9 @@ def _canny(luma: Float[Array, "h w"], *, sigma: float) -> Bool[Array, "h w"]:
     kernel = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
     kernel = (kernel / kernel.sum()).astype(np.float32)
     smooth, slope = np.array([0.25, 0.5, 0.25], np.float32), np.array([-0.5, 0.0, 0.5], np.float32)
-    luma = _along(_along(luma, kernel, 0), kernel, 1)
-    down, right = _along(_along(luma, slope, 0), smooth, 1), _along(_along(luma, slope, 1), smooth, 0)
+    along = functools.partial(correlate, mode="symmetric")
+    luma = along(along(luma, kernel, 0), kernel, 1)
+    down, right = along(along(luma, slope, 0), smooth, 1), along(along(luma, slope, 1), smooth, 0)
     size = jnp.sqrt(jnp.square(down) + jnp.square(right))
 
     # Thin: a pixel stays where neither neighbour along its gradient is larger.
@@ -49,23 +52,4 @@ def _canny(luma: Float[Array, "h w"], *, sigma: float) -> Bool[Array, "h w"]:
 
     # What is linked to a strong pixel is an edge.
     weak = thin & (size >= jnp.quantile(size, _KEPT))
-    strong = weak & (size >= jnp.quantile(size, _STRONG))
-
-    def grow(state):
-        lines, _ = state
-        around = jax.lax.reduce_window(lines, False, jnp.logical_or, (3, 3), (1, 1), "SAME")
-        grown = weak & around
-        return grown, jnp.any(grown != lines)
-
-    return jax.lax.while_loop(lambda state: state[1], grow, (strong, jnp.array(True)))[0]
-
-
-def _along(image: Float[Array, "h w"], kernel: np.ndarray, axis: int) -> Float[Array, "h w"]:
-    """Correlation along an axis, the border mirrored."""
-    reach = len(kernel) // 2
-    padded = jnp.pad(image, [(reach, reach) if a == axis else (0, 0) for a in (0, 1)], mode="symmetric")
-    parts = [
-        weight * jax.lax.slice_in_dim(padded, offset, offset + image.shape[axis], axis=axis)
-        for offset, weight in enumerate(kernel)
-    ]
-    return functools.reduce(jnp.add, parts)
+    return linked(weak, weak & (size >= jnp.quantile(size, _STRONG)))
