@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ncl_jax import metrics, storage
+from ncl_jax.evaluation import figures
 
 # Panels in order: title, the metrics drawn in it, and whether they are shares shown in percent.
 _PANELS: tuple[tuple[str, tuple[str, ...], bool], ...] = (
@@ -21,8 +22,6 @@ def draw(log: Path, target: Path, measures: Mapping[str, tuple[str, str]] | None
     `measures`: key -> title and unit of what was measured on test sets while the run went on; they get panels of their
     own where there are any, one for each unit.
     """
-    from matplotlib.figure import Figure  # takes a second to import: only when something is drawn
-
     rows = metrics.read(log)
     titles = {name: name.replace("_", " ") for _, names, _ in _PANELS for name in names}
     panels, measures = list(_PANELS), measures or {}
@@ -32,11 +31,10 @@ def draw(log: Path, target: Path, measures: Mapping[str, tuple[str, str]] | None
         panels.append((f"out of domain ({unit.strip() or 'ratio'})", keys, unit == "%"))
     titles |= {key: title for key, (title, _) in measures.items()}
     lines = -(-len(panels) // 2)
-    figure = Figure(figsize=(11, 3.1 * lines), layout="constrained")
-    for axes, panel in zip(figure.subplots(lines, 2, squeeze=False).flat, panels, strict=False):
+    figure, drawn = figures.new(lines, 2, (11, 3.1 * lines))
+    for axes, panel in zip(drawn, panels, strict=False):
         _draw_panel(axes, panel, rows, titles)
-    with storage.writing(target) as file:
-        figure.savefig(file, format="png", dpi=110)
+    storage.write_bytes(target, figures.png(figure, drawn[: len(panels)]))
 
 
 def _draw_panel(
@@ -51,5 +49,3 @@ def _draw_panel(
     axes.set(title=title, xlabel="step")
     if axes.lines:
         axes.legend(framealpha=0.8, edgecolor="none", fontsize=9 if len(axes.lines) < 8 else 7)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)

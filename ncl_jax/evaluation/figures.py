@@ -1,5 +1,6 @@
 """The analyses as figures: each writes a PNG and returns its path. matplotlib is imported when one is drawn."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,14 @@ _COLOURS = {"positive": "#2a9d8f", "queue": "#8d99ae", "patch": "#e76f51", "text
 
 def similarity_histograms(cosines: Mapping[str, np.ndarray], path: str | Path) -> Path:
     """Densities of the cosines of `similarity.similarities`, one curve for each kind, with their means."""
-    figure, (axes,) = _figure(1, 1, (7, 4))
+    figure, (axes,) = new(1, 1, (7, 4))
     bins = np.linspace(-1, 1, 81)
     for kind, values in cosines.items():
         colour = _COLOURS.get(kind)
         label = f"{kind} (mean {np.mean(values):.2f})"
         axes.hist(values, bins=bins, density=True, histtype="stepfilled", alpha=0.35, label=label, color=colour)
     axes.set(xlabel="cosine to the query", ylabel="density", xlim=(-1, 1))
-    return _save(figure, axes, path)
+    return _save(figure, [axes], path)
 
 
 def shape_bias_by_category(
@@ -34,7 +35,7 @@ def shape_bias_by_category(
     A dashed line is a model's mean over its categories. `colours`: one of matplotlib for each model, if not its own.
     """
     names = list(dict.fromkeys(category for row in rows.values() for category in row))
-    figure, (axes,) = _figure(1, 1, (7, 0.32 * len(names) + 1.6))
+    figure, (axes,) = new(1, 1, (7, 0.32 * len(names) + 1.6))
     for index, (model, row) in enumerate(rows.items()):
         values = np.array([row[name]["shape_bias"] if name in row else None for name in names], float)  # None: NaN
         colour = colours[index] if colours else f"C{index}"
@@ -45,7 +46,7 @@ def shape_bias_by_category(
     axes.set(xlim=(-0.02, 1.02), xlabel="shape bias (0: by texture, 1: by shape)", yticks=range(len(names)))
     axes.set_yticklabels(names)
     axes.invert_yaxis()
-    return _save(figure, axes, path)
+    return _save(figure, [axes], path)
 
 
 def corruption_severities(results: Mapping[str, Mapping[str, Any]], path: str | Path) -> Path:
@@ -53,7 +54,7 @@ def corruption_severities(results: Mapping[str, Mapping[str, Any]], path: str | 
 
     `results`: model name -> result of the set `corruptions` (`per_severity`, `severities`).
     """
-    figure, (axes,) = _figure(1, 1, (6, 4))
+    figure, (axes,) = new(1, 1, (6, 4))
     for index, (model, result) in enumerate(results.items()):
         rows = 100 * np.array(list(result["per_severity"].values()))
         for row in rows:
@@ -61,13 +62,13 @@ def corruption_severities(results: Mapping[str, Mapping[str, Any]], path: str | 
         axes.plot(result["severities"], rows.mean(axis=0), "o-", color=f"C{index}", label=model)
     first = next(iter(results.values()))
     axes.set(xlabel="severity", ylabel="top-1 (%)", xticks=first["severities"], ylim=(0, None))
-    return _save(figure, axes, path)
+    return _save(figure, [axes], path)
 
 
 def class_changes(changes: Sequence[tuple[str, float, float, float]], path: str | Path) -> Path:
     """The 12 classes that gain and the 12 that lose most (`class_accuracy.changes`), in percentage points."""
     shown = list(changes) if len(changes) <= 24 else [*changes[:12], *changes[-12:]]
-    figure, (axes,) = _figure(1, 1, (7, 0.26 * len(shown) + 1.2))
+    figure, (axes,) = new(1, 1, (7, 0.26 * len(shown) + 1.2))
     values = [100 * row[3] for row in shown]
     colours = ["#2a9d8f" if value >= 0 else "#e76f51" for value in values]
     axes.barh(range(len(shown)), values, color=colours)
@@ -75,12 +76,12 @@ def class_changes(changes: Sequence[tuple[str, float, float, float]], path: str 
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_xlabel("change of top-1 (points)")
     axes.invert_yaxis()
-    return _save(figure, axes, path, legend=False)
+    return _save(figure, [axes], path, legend=False)
 
 
 def class_scatter(accuracy: Float[np.ndarray, " c"], hierarchy: Mapping[str, Sequence[int]], path: str | Path) -> Path:
     """Accuracy of each class over its depth and its siblings in WordNet (`imagenet_classes.hierarchy`)."""
-    figure, panels = _figure(1, len(hierarchy), (4.2 * len(hierarchy), 3.6))
+    figure, panels = new(1, len(hierarchy), (4.2 * len(hierarchy), 3.6))
     for axes, (name, values) in zip(panels, hierarchy.items(), strict=True):
         axes.plot(values, 100 * np.asarray(accuracy), ".", alpha=0.5)
         for level in sorted(set(values)):
@@ -132,7 +133,7 @@ def feature_map(
     plane = points @ axes_of_variance[:50].T
     if method == "tsne":
         plane = _tsne(plane, seed)
-    figure, (axes,) = _figure(1, 1, (7.6, 6))
+    figure, (axes,) = new(1, 1, (7.6, 6))
     present = np.unique(labels)
     for index, label in enumerate(present):
         members = plane[labels == label]
@@ -142,7 +143,7 @@ def feature_map(
     axes.set(xticks=[], yticks=[], title=f"features ({method})")
     if len(present) <= 10:  # beside the points, which leave no corner free
         axes.legend(frameon=False, fontsize=9, markerscale=2, loc="upper left", bbox_to_anchor=(1, 1))
-    return _save(figure, axes, path, legend=False)
+    return _save(figure, [axes], path, legend=False)
 
 
 def _tsne(points: np.ndarray, seed: int) -> np.ndarray:
@@ -157,20 +158,27 @@ def _tsne(points: np.ndarray, seed: int) -> np.ndarray:
     return TSNE(2, init="pca", perplexity=min(30, (len(points) - 1) / 3), random_state=seed).fit_transform(points)
 
 
-def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
-    from matplotlib.figure import Figure  # not pyplot: no global state, no window system
+def new(rows: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Any, list[Any]]:
+    """A figure of `size` inches and its panels, row by row; `options` are those of matplotlib's `subplots`."""
+    from matplotlib.figure import Figure  # takes a second to import; not pyplot: no global state, no window system
 
     figure = Figure(figsize=size, layout="constrained")
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+    return figure, list(figure.subplots(rows, columns, squeeze=False, **options).flat)
 
 
-def _save(figure: Any, axes: Any, path: str | Path, *, legend: bool = True) -> Path:
-    for panel in axes if isinstance(axes, list) else [axes]:
+def png(figure: Any, panels: Sequence[Any]) -> bytes:
+    """The figure, these of its panels with a grid and without a frame."""
+    for panel in panels:
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
-        if legend:
-            panel.legend(frameon=False, fontsize=9)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110)
+    return file.getvalue()
+
+
+def _save(figure: Any, panels: Sequence[Any], path: str | Path, *, legend: bool = True) -> Path:
+    for panel in panels if legend else ():
+        panel.legend(frameon=False, fontsize=9)
     path = storage.path(path)
-    with storage.writing(path) as file:
-        figure.savefig(file, format=path.suffix[1:] or "png", dpi=110)
+    storage.write_bytes(path, png(figure, panels))
     return path

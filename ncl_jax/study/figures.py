@@ -1,11 +1,11 @@
 """The figures of a study's report, each drawn from its document alone and returned as PNG. None: nothing to draw."""
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from ncl_jax.evaluation import figures
 from ncl_jax.study import tables
 
 Document = Mapping[str, Any]
@@ -30,7 +30,7 @@ def overview(document: Document, group: str = "results", *, main: bool = False) 
         return None
     rows = -(-len(measures) // 4)
     columns = -(-len(measures) // rows)
-    figure, panels = _figure(rows, columns, (3.3 * columns + 1.2, rows * (0.3 * len(names) + 0.9)), sharey=True)
+    figure, panels = figures.new(rows, columns, (3.3 * columns + 1.2, rows * (0.3 * len(names) + 0.9)), sharey=True)
     for panel, measure in zip(panels, measures, strict=False):
         base = table[document["baseline"], measure["key"]]["mean"]
         if base is not None:
@@ -52,7 +52,7 @@ def overview(document: Document, group: str = "results", *, main: bool = False) 
     panels[0].invert_yaxis()
     for panel in panels[len(measures) :]:
         panel.set_visible(False)
-    return _png(figure, panels)
+    return figures.png(figure, panels)
 
 
 def out_of_domain(document: Document) -> bytes | None:
@@ -66,7 +66,7 @@ def out_of_domain(document: Document) -> bytes | None:
     names = [name for name in names if (name, "linear_top1") in table and table[name, "linear_top1"]["values"]]
     if not outside or not names:
         return None
-    figure, panels = _figure(1, len(outside), (4.4 * len(outside) + 2.2, 4))
+    figure, panels = figures.new(1, len(outside), (4.4 * len(outside) + 2.2, 4))
     for panel, measure in zip(panels, outside, strict=True):
         for name in names:
             x, y = table[name, "linear_top1"], table[name, measure["key"]]
@@ -82,7 +82,7 @@ def out_of_domain(document: Document) -> bytes | None:
                 )
         panel.set(xlabel="linear probe, in domain (%)", ylabel=f"{measure['title']} (%)")
     panels[-1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    return _png(figure, panels)
+    return figures.png(figure, panels)
 
 
 def sweep(document: Document, axis: str) -> bytes | None:
@@ -96,7 +96,7 @@ def sweep(document: Document, axis: str) -> bytes | None:
     if numbers:
         names.sort(key=lambda name: points[name])
     places = [float(points[name]) if numbers else float(i) for i, name in enumerate(names)]
-    figure, panels = _figure(1, len(wanted), (3.4 * len(wanted), 3.2))
+    figure, panels = figures.new(1, len(wanted), (3.4 * len(wanted), 3.2))
     for panel, measure in zip(panels, wanted, strict=True):
         against = [document["variants"][name]["against"] for name in names]
         for chosen, style in ((against, {"fmt": "--", "color": "#8d99ae"}), (names, {"fmt": "o-", "color": "#d1495b"})):
@@ -119,7 +119,7 @@ def sweep(document: Document, axis: str) -> bytes | None:
             panel.set_xticks(places, [str(points[name]) for name in names], rotation=0 if numbers else 30)
             panel.minorticks_off()
     panels[0].legend(frameon=False, fontsize=8)
-    return _png(figure, panels)
+    return figures.png(figure, panels)
 
 
 def curves(document: Document) -> bytes | None:
@@ -128,7 +128,7 @@ def curves(document: Document) -> bytes | None:
     shown = [name for name in _CURVES if any(name in run["curves"] for run in begun)]
     if not shown:
         return None
-    figure, panels = _figure(1, len(shown), (3.9 * len(shown) + 1.6, 3.6))
+    figure, panels = figures.new(1, len(shown), (3.9 * len(shown) + 1.6, 3.6))
     for panel, metric in zip(panels, shown, strict=True):
         for run in begun:
             points = np.asarray(run["curves"].get(metric, []), float).reshape(-1, 2)
@@ -147,7 +147,7 @@ def curves(document: Document) -> bytes | None:
         panel.set_title(_CURVES[metric], fontsize=9)
         panel.set_xlabel("step")
     panels[-1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    return _png(figure, panels)
+    return figures.png(figure, panels)
 
 
 def _is_main(measure: Mapping[str, str]) -> bool:
@@ -168,19 +168,3 @@ def colour(document: Document, variant: str) -> Any:
         return "#2b2d42"
     place = others.index(variant) % 20
     return colormaps["tab20"](2 * place % 20 + place // 10)
-
-
-def _figure(rows: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Any, list[Any]]:
-    from matplotlib.figure import Figure  # takes a second to import
-
-    figure = Figure(figsize=size, layout="constrained")
-    return figure, list(figure.subplots(rows, columns, squeeze=False, **options).flat)
-
-
-def _png(figure: Any, panels: Sequence[Any]) -> bytes:
-    for panel in panels:
-        panel.grid(alpha=0.25)
-        panel.spines[["top", "right"]].set_visible(False)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110)
-    return file.getvalue()
