@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import socket
 import subprocess
 import sys
 
@@ -56,9 +55,7 @@ def test_two_processes_count_as_one(drawn, variables, make_subject, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict(subject.config)))
     with (tmp_path / "variables.pickle").open("wb") as file:
         pickle.dump(jax.tree.map(np.asarray, variables), file)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = simulated.free_port()
     processes = [start(index, port, tmp_path) for index in (0, 1)]
     for process in processes:
         output, _ = process.communicate(timeout=300)

@@ -1,7 +1,6 @@
 """A run in a bucket of Google's (an emulator of it) is the run in a folder, and goes on after a kill."""
 
 import json
-import socket
 import socketserver
 import time
 import urllib.parse
@@ -10,6 +9,7 @@ import urllib.request
 import jax
 import jax.numpy as jnp
 import pytest
+import simulated
 from faults import runs
 
 from ncl_jax import parallel, storage, workdir
@@ -49,9 +49,7 @@ class Bucket:
 
 @pytest.fixture
 def bucket(monkeypatch):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = simulated.free_port()
     # A process that is killed hangs up on it, which it would tell with tracebacks.
     monkeypatch.setattr(socketserver.BaseServer, "handle_error", lambda *_: None)
     running = server.create_server("localhost", port, in_memory=True, default_bucket="runs")

@@ -1,7 +1,6 @@
 """One run, the same numbers: on 1 to 8 devices, on 2 processes of 4, and where the state is split over devices."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,17 +15,11 @@ if os.environ.get("NCL_JAX_LAYOUTS") == "all":
     LAYOUTS = ("1", "2", "4", "8", "8 split", "2 x 4", "1 again")
 
 
-def free_port():
-    with socket.socket() as any_port:
-        any_port.bind(("localhost", 0))
-        return any_port.getsockname()[1]
-
-
 def two_processes(source, target, output):
     """The run on 2 processes of 4 devices."""
     root = Path(__file__).parents[2]
     environment = simulated.environment(4) | {"PYTHONPATH": str(root)}
-    address = f"localhost:{free_port()}"
+    address = f"localhost:{simulated.free_port()}"
     processes = [
         subprocess.Popen(
             [sys.executable, layouts.__file__, address, "2", str(index), source, target, f"{output}.{index}.npz"],

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,14 +20,8 @@ def data(smoke_data):
     return f"--config.data.data_dir={smoke_data}"
 
 
-def free_port():
-    with socket.socket() as any_port:
-        any_port.bind(("localhost", 0))
-        return any_port.getsockname()[1]
-
-
 def pair(folder, *flags, command="pretrain"):
-    address = f"--coordinator=localhost:{free_port()}"
+    address = f"--coordinator=localhost:{simulated.free_port()}"
     return [
         runs.start(folder, *flags, address, "--process_count=2", f"--process_index={index}", command=command,
                    log=f"{folder}.{index}.log")
@@ -130,7 +123,7 @@ except UserError as error:
 
 @pytest.mark.parametrize(("folders", "said"), [(("a", "a"), "in"), (("a", "b"), "does not see what process 0 writes")])
 def test_a_workdir_is_one_that_all_see(folders, said, tmp_path):
-    address = f"localhost:{free_port()}"
+    address = f"localhost:{simulated.free_port()}"
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", _CLAIM, tmp_path / folder, address, str(index)],
