@@ -1,6 +1,6 @@
 """From image files to negatives: every kind, alone and mixed, as training and preview see them."""
 
-import re
+import math
 
 import jax
 import numpy as np
@@ -10,6 +10,7 @@ from builders import encoded, picture
 from ncl_jax import config as config_lib
 from ncl_jax import config_file, methods, negatives, parallel, preview, step  # noqa: F401  (methods bring their settings)
 from ncl_jax.augment import views as augment_views
+from ncl_jax.benchmark import collectives
 from ncl_jax.data import stream
 from ncl_jax.errors import UserError
 
@@ -92,10 +93,7 @@ def test_eight_devices_make_the_negatives_of_one_and_send_no_images(images):
         made.append(np.asarray(compiled(key, batch)))
     assert made[0].shape == (16, len(KINDS), SIDE, SIDE, 3)
     np.testing.assert_allclose(*made, atol=1e-4)
-    sent = re.findall(
-        r"= (.*?) (?:all-gather|all-to-all|collective-permute|all-reduce)(?:-start)?\(", compiled.as_text()
-    )
-    numbers = [int(np.prod([int(n) for n in d.split(",") if n])) for s in sent for d in re.findall(r"\[([\d,]*)\]", s)]
+    numbers = [math.prod(shape) for _, shape in collectives.arrays(compiled.as_text())]
     assert max(numbers, default=0) < 16 * SIDE  # an image has 3072
 
 

@@ -11,6 +11,7 @@ from ncl_jax.benchmark import collectives, traffic
 
 EMBEDDING, FEATURES = 8, 64  # of TINY
 LAYOUTS = {
+    "groups in devices": {"model.bn_groups": 8},
     "groups over devices": {"model.bn_groups": 2},
     "state split": {"model.bn_groups": 8, "optim.shard_state": True},
     "negatives normalised with keys": {"method.non_semantic_norm": "shared"},
