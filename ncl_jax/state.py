@@ -13,6 +13,7 @@ from jaxtyping import Array, Int, Key
 
 from ncl_jax import models, online_probe, parallel
 from ncl_jax.config import Config
+from ncl_jax.errors import UserError
 from ncl_jax.methods import Method
 
 
@@ -80,6 +81,11 @@ def _init(
         size = config.data.image_size
         # Only shapes matter to the networks' initialisation.
         params, extra = method.init(init_key, jnp.zeros((2, size, size, 3)))
+        for name, tree in (("params", params), ("extra['batch_stats']", extra.get("batch_stats", {}))):
+            if "backbone" not in tree:
+                raise UserError(
+                    f"{type(config.method).__module__}: init gives no {name}['backbone'], by which a run is evaluated"
+                )
         probe = None
         if num_classes > 1:  # of one class, as unlabelled images in a folder have, a probe says nothing
             probe = online_probe.init(models.encoder(config.model).feature_dim, num_classes)

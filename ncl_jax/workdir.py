@@ -119,7 +119,12 @@ def read_config(
         config_file.merge_evaluation(raw, evaluate_as)
     for key, value in (overrides or {}).items():
         config_file.override(raw, key, value)
-    return config_lib.parse(raw if evaluate_as is None else _fitting(raw))
+    try:
+        return config_lib.parse(raw if evaluate_as is None else _fitting(raw))
+    except UserError as error:
+        if overrides or evaluate_as is not None:  # which may be what is wrong
+            raise
+        raise UserError(f"{file}: {error}") from error
 
 
 def _fitting(raw: dict[str, Any]) -> dict[str, Any]:
@@ -141,11 +146,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def finite(tree: Any) -> Any:
-    """The tree with None for every number that is not finite, of which JSON knows none."""
+    """The tree with None for every number that is not finite, of which JSON knows none, and NumPy's as Python's own."""
     if isinstance(tree, Mapping):
         return {key: finite(value) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
         return [finite(value) for value in tree]
+    if isinstance(tree, np.generic):
+        tree = tree.item()
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 

@@ -11,6 +11,7 @@ from tiny_step import SIDE, TINY, batch, flat, make, settings
 
 from ncl_jax import config as config_lib
 from ncl_jax import methods, optim, parallel, state, step
+from ncl_jax.errors import UserError
 from ncl_jax.step import make_views
 
 pytestmark = pytest.mark.usefixtures("two_stages")
@@ -134,9 +135,13 @@ def test_alpha_rises_over_its_epochs_and_stays():
 
     def loss(params, extra, views, key):
         del extra, key
-        return jnp.sum(params), {"metrics": {"alpha": views["alpha"]}, "embeddings": params[None]}
+        return jnp.sum(params["backbone"]), {
+            "metrics": {"alpha": views["alpha"]},
+            "embeddings": params["backbone"][None],
+        }
 
-    method = methods.Method(lambda key, images: (jnp.ones(4), {}), loss, lambda params, extra, aux, step: extra)
+    start = {"backbone": jnp.ones(4)}, {"batch_stats": {"backbone": {}}}
+    method = methods.Method(lambda key, images: start, loss, lambda params, extra, aux, step: extra)
     optimizer, mesh = optim.optimizer(config, 4), parallel.data_mesh(jax.devices()[:1])
     fresh = state.create(config, method, optimizer, num_classes=1, mesh=mesh)
     run = jax.jit(step.make_step(config, method, optimizer, steps_per_epoch=4))
@@ -165,3 +170,17 @@ def test_a_probe_of_one_class_has_no_accuracy(classes, told):
     abstract = state.abstract(config, method, optimizer, num_classes=classes)
     _, metrics = jax.eval_shape(step.make_step(config, method, optimizer, steps_per_epoch=4), abstract, batch(0))
     assert ("online_top1" in metrics) is told
+
+
+@pytest.mark.parametrize(
+    ("start", "missing"),
+    [
+        (({"body": {}}, {"batch_stats": {"backbone": {}}}), "params"),
+        (({"backbone": {}}, {}), r"extra\['batch_stats'\]"),
+    ],
+)
+def test_a_method_whose_backbone_is_not_found_is_one_line_before_any_step(start, missing):
+    config = settings()
+    method = methods.Method(lambda key, images: start, lambda *_: None, lambda *_: None)
+    with pytest.raises(UserError, match=rf"init gives no {missing}\['backbone'\], by which a run is evaluated"):
+        state.abstract(config, method, optim.optimizer(config, 4), num_classes=10)

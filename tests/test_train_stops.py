@@ -112,6 +112,12 @@ def test_a_flag_that_is_missing_is_one_line(capsys):
     assert capsys.readouterr().err == line
 
 
+def test_a_runs_config_that_this_version_does_not_know_names_its_file(tmp_path):
+    (tmp_path / "config.json").write_text('{"negatives": {"patch": {"sigma": 1}}}')
+    with pytest.raises(UserError, match=rf"{tmp_path}/config\.json: config\.negatives\.patch\.sigma: unknown key"):
+        workdir.read_config(tmp_path)
+
+
 def test_no_file_holds_nan_which_is_no_json(tmp_path):
     """Null stands for it, and the figures are drawn all the same."""
     bias = {"ring": {"shape_bias": float("nan")}, "disc": {"shape_bias": 0.5}}

@@ -38,7 +38,10 @@ def unknown(name: str, spec: str, known: Iterable[str]) -> UserError:
     names = [piece.partition("[")[0].strip() for piece in spec.split("+")]
     strange = next((each for each in names if each not in (*known, "all")), None)
     if strange is None:
-        return UserError(f"dataset {name}: split {spec!r} cannot be read; slices are train[:10%], train[100:200]")
+        return UserError(
+            f"dataset {name}: split {spec!r} cannot be read, or goes beyond its examples; slices are train[:10%], "
+            "train[100:200]"
+        )
     near = difflib.get_close_matches(strange, known, n=1, cutoff=0.8)
     if near:
         return Mistake(f"dataset {name}: no split {strange!r}; did you mean {near[0]!r}?")

@@ -1,7 +1,13 @@
 """Pretraining methods.
 
-To add one, write a module with `Settings` (frozen dataclass) and `build(config, total_steps) -> contract.Method`,
-and list it here.
+To add one, write a module with
+
+* `build(config, total_steps) -> contract.Method`, whose text says what its three functions give;
+* `Settings`: a frozen dataclass. It may have `check(config)`, which raises UserError for values that are wrong
+  together, `against_collapse(config)`, what to try where the embeddings collapse, and `DEFAULT_ALPHA`, where the
+  negatives are a term of their own and an alpha of 2 means something else than in the paper's exponent;
+
+and list it here. `simclr.py` is the shortest to begin from.
 """
 
 from types import ModuleType

@@ -24,7 +24,9 @@ class Method(NamedTuple):
     """The contract that `step` runs.
 
     `views` holds `query` and `key` `[b s s 3]`, `key_order` `[b]` (`key[j]` shows image `key_order[j]`),
-    `non_semantic` `[b m s s 3]` or None, and `alpha` `[m]`.
+    `non_semantic` `[b m s s 3]` or None, and `alpha` `[m]`. `params["backbone"]` and
+    `extra["batch_stats"]["backbone"]` are the variables of `models.encoder(config.model)`: by them a run is evaluated
+    and converted. `Encoder` keeps everything so.
     """
 
     init: Callable[[Key[Array, ""], Float[Array, "b s s 3"]], tuple[Tree, Tree]]  # (key, images) -> params, extra

@@ -1,7 +1,14 @@
 """Non-semantic negatives: images made from the query that keep its local statistics and lose its meaning.
 
-To add one, write a module with `Settings` (frozen dataclass with `alpha` and `num`), optionally `NEEDS` (fields that
-it wants in the batch besides the views) and `generate(key, views, settings, recipe) -> [b m h w c]`, and list it here.
+To add one, write a module with
+
+* `Settings`: a frozen dataclass with `alpha` and `num`, and `check(config)` where values can be wrong together;
+* `generate(key, views, settings, recipe)`: `num` images for each of `views["query"]` `[b h w c]`, as `[b num h w c]`.
+  Views are normalised, and what is returned is to be (`augment.views.denormalize` and `normalize` lead to [0, 1] and
+  back);
+* `NEEDS`, if it reads them: the fields that it wants in the batch besides the views (as `source` in `texture.py`);
+
+and list it here. `quilt.py` is a short one to begin from.
 """
 
 from collections.abc import Mapping
@@ -13,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from ncl_jax import config
+from ncl_jax.errors import UserError
 from ncl_jax.negatives import patch, quilt, texture, texture_dataset
 from ncl_jax.negatives.patch import patch_negatives
 
@@ -46,8 +54,14 @@ def generate(
     `views` holds the augmented views and the fields of `needs`; `recipe` is the query's augmentation, for kinds that
     give their images the same.
     """
-    made = [
-        REGISTRY[kind].generate(jax.random.fold_in(key, position), views, chosen, recipe)
-        for position, (kind, chosen) in enumerate(settings.items())
-    ]
+    made = []
+    for position, (kind, chosen) in enumerate(settings.items()):
+        images = REGISTRY[kind].generate(jax.random.fold_in(key, position), views, chosen, recipe)
+        count, *sides = views["query"].shape
+        if images.shape != (count, chosen.num, *sides):
+            raise UserError(
+                f"negatives.{kind}: generate gives an array {list(images.shape)}, not {[count, chosen.num, *sides]}: "
+                "as many images as config.negatives asks for of each query, and as large"
+            )
+        made.append(images)
     return jnp.concatenate(made, axis=1) if made else None

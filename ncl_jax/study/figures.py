@@ -5,14 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from ncl_jax.evaluation import figures
+from ncl_jax.evaluation import figures, sets
 from ncl_jax.study import tables
 
 Document = Mapping[str, Any]
 
 _ACCURACIES = ("top1", "masked", "mean")  # paths, behind the name of their set
-# Kinds of sets that put other images before the probe of the in-domain ones; `transfer`, say, has a probe of its own.
-_OUT_OF_DOMAIN = ("domain", "corruptions", "categories", "edges", "stylized", "textures")
 _CURVES = {
     "loss": "loss (nats)",
     "similarity_ns": "cosine to the negatives",
@@ -58,8 +56,8 @@ def overview(document: Document, group: str = "results", *, main: bool = False) 
 def out_of_domain(document: Document) -> bytes | None:
     """Accuracy of the same probe in the domain (across) and out of it (up): what lies above the rest is robust."""
     results = [run["results"] for run in document["runs"] if run["results"]]
-    sets = {name for found in results for name, s in found["sets"].items() if s["kind"] in _OUT_OF_DOMAIN}
-    outside = [m for m in document["measures"] if m["unit"] == "%" and m["key"].partition("/")[0] in sets]
+    others = {name for found in results for name, s in found["sets"].items() if sets.has(s["kind"], "OUT_OF_DOMAIN")}
+    outside = [m for m in document["measures"] if m["unit"] == "%" and m["key"].partition("/")[0] in others]
     outside = [m for m in outside if m["key"].partition("/")[2] in _ACCURACIES]
     table, names = tables.cells(document), tables.begun(document)
     inside = {"key": "linear_top1", "unit": "%"}

@@ -22,7 +22,7 @@ from ncl_jax import config as config_lib
 from ncl_jax import metrics, workdir
 from ncl_jax.benchmark import machine
 from ncl_jax.errors import UserError
-from ncl_jax.evaluation import report
+from ncl_jax.evaluation import report, sets
 from ncl_jax.evaluation.rows import Measure, Row, measures
 from ncl_jax.study import runs, statistics
 from ncl_jax.study.plan import Plan
@@ -34,7 +34,6 @@ _TRAINING = (
     Row("feature_std", "std of the embeddings", ""),
     Row("effective_rank", "effective rank of the embeddings", ""),
 )
-_ANALYSES = {"feature_statistics", "similarity", "neighbours"}  # kinds of sets that are no accuracies
 _CURVES = ("loss", "chance_loss", "similarity_ns", "effective_rank", "knn_top1")
 _POINTS = 60  # of a curve in the document
 # Changed on the command line, these leave the published setting what it was: where images lie, and what is kept.
@@ -145,8 +144,10 @@ def _values(found: list[dict[str, Any]]) -> tuple[list[Measure], dict[str, dict[
 def _group(key: str, found: list[dict[str, Any]]) -> str:
     """Of which table a measure is: "results", "analysis" or "training"."""
     name = key.partition("/")[0]
-    kinds = [run["results"]["sets"].get(name, {}).get("kind") for run in found if run["results"]]
-    return "training" if name == "training" else "analysis" if {*kinds} & _ANALYSES else "results"
+    if name == "training":
+        return name
+    kinds = {run["results"]["sets"].get(name, {}).get("kind", "") for run in found if run["results"]}
+    return "analysis" if any(sets.has(kind, "ANALYSIS") for kind in kinds) else "results"
 
 
 def _cell(plan: Plan, variant: str, key: str, values: Mapping[str, Any]) -> dict[str, Any]:

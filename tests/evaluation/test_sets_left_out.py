@@ -1,6 +1,7 @@
 """Test sets, and whole evaluations, that cannot be measured: what is said, when, and what stands all the same."""
 
 import dataclasses
+import json
 import re
 import shutil
 from unittest import mock
@@ -21,6 +22,14 @@ def test_what_fails_in_the_middle_costs_its_set_alone(make_subject, drawn, monke
     assert set(results["sets"]) == {"few_shot"}
     assert results["skipped"] == {"edges": "ZeroDivisionError: division by zero"}
     assert "Traceback" in caplog.text
+
+
+def test_numbers_of_numpy_are_written_and_what_cannot_be_costs_its_set_alone(make_subject, drawn, monkeypatch, caplog):
+    monkeypatch.setattr(sets.edges, "run", lambda *_: {"top1": np.float32(0.5), "images": np.int64(3)})
+    monkeypatch.setattr(sets.textures, "run", lambda *_: {"top1": {0.5}})
+    results = protocol.evaluate(make_subject({"edges": {}, "textures": {}}))
+    assert json.loads(json.dumps(results["sets"]))["edges"] == {"kind": "edges", "top1": 0.5, "images": 3}
+    assert results["skipped"] == {"textures": "TypeError: Object of type set is not JSON serializable"}
 
 
 def test_no_process_leaves_out_a_set_that_the_others_wait_in(make_subject, drawn, tmp_path, monkeypatch):

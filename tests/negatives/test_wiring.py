@@ -15,7 +15,7 @@ from ncl_jax.data import stream
 from ncl_jax.errors import UserError
 
 SIDE = 32
-KINDS = ("patch", "texture", "texture_dataset", "quilt")
+KINDS = tuple(negatives.REGISTRY)
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +120,12 @@ def test_refusals(images, tmp_path, kinds, settings, message):
     changes = {f"negatives.{kinds[0]}.{key}": value for key, value in settings.items()}
     with pytest.raises(UserError, match=message):
         stream.open_train(config_of(images, kinds, **changes, **{"data.data_dir": str(tmp_path)}))
+
+
+@pytest.mark.parametrize("wrong", [np.s_[:, 0], np.s_[:, :1], np.s_[:, :, 1:]])
+def test_a_kind_that_gives_other_images_than_asked_for_is_one_line(wrong, monkeypatch):
+    """Without an axis for them, too few, too small."""
+    made = np.zeros((4, 2, SIDE, SIDE, 3), np.float32)
+    monkeypatch.setattr(negatives.patch, "generate", lambda *_: made[wrong])
+    with pytest.raises(UserError, match=r"negatives\.patch: generate gives an array \[4, .*, not \[4, 2, 32, 32, 3\]"):
+        negatives.generate(jax.random.key(0), {"query": made[:, 0]}, {"patch": negatives.patch.Settings(num=2)}, None)

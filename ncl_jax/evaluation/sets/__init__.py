@@ -7,12 +7,16 @@ To add one, write a module with
 * `run(subject, settings) -> dict` of what goes to `results.json`: numbers, shares and accuracies in [0, 1];
 * `ROWS`: which of these numbers stand in tables and TensorBoard, under which title;
 * `UNLABELLED = True` where it needs neither the probe nor other labels of the training images;
+* `OUT_OF_DOMAIN = True` where it puts other images before the probe than those it has learnt from, `ANALYSIS = True`
+  where its numbers are no accuracies: so a study knows which of its tables and figures they are for;
 
-and list it here. A set that raises UserError, in either, is named and left out; it never stops the others. Nor does
-one that fails otherwise while it runs: that is shown with its traceback. Only where one of several processes may fail
-alone, over records that do not read (`Unreadable`) or otherwise, all of them end: the others wait for it.
+and list it here (`edges.py` is a short one to begin from). A set that raises UserError, in either, is named and left
+out; it never stops the others. Nor does one that fails otherwise while it runs: that is shown with its traceback. Only
+where one of several processes may fail alone, over records that do not read (`Unreadable`) or otherwise, all of them
+end: the others wait for it.
 """
 
+import json
 import logging
 from collections.abc import Mapping
 from types import ModuleType
@@ -22,7 +26,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from ncl_jax import config
+from ncl_jax import config, workdir
 from ncl_jax.errors import Mistake, Unreadable, UserError
 from ncl_jax.evaluation.sets import (
     categories,
@@ -74,6 +78,11 @@ def kind_of(settings: Any) -> str:
     return next(kind for kind, module in REGISTRY.items() if isinstance(settings, module.Settings))
 
 
+def has(kind: str, flag: str) -> bool:
+    """Whether the module of a kind has one of the flags above; a kind that is not known any more has none."""
+    return getattr(REGISTRY.get(kind), flag, False)
+
+
 def available(subject: Any, chosen: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """The sets that every process can measure, and why each of the others cannot be.
 
@@ -82,9 +91,9 @@ def available(subject: Any, chosen: Mapping[str, Any]) -> tuple[dict[str, Any], 
     there, missing = {}, {}
     for name, settings in chosen.items():
         try:
-            module = REGISTRY[kind_of(settings)]
-            module.check(subject, settings)
-            if subject.unlabelled and not getattr(module, "UNLABELLED", False):
+            kind = kind_of(settings)
+            REGISTRY[kind].check(subject, settings)
+            if subject.unlabelled and not has(kind, "UNLABELLED"):
                 raise UserError(subject.unlabelled)
             there[name] = settings
         except Mistake:
@@ -108,7 +117,9 @@ def run(subject: Any, chosen: Mapping[str, Any]) -> tuple[dict[str, dict[str, An
         kind = kind_of(settings)
         subject.measured = name if name != kind else ""
         try:
-            results[name] = {"kind": kind, **REGISTRY[kind].run(subject, settings)}
+            found = workdir.finite({"kind": kind, **REGISTRY[kind].run(subject, settings)})
+            json.dumps(found)  # what cannot be written costs the others nothing either
+            results[name] = found
         except Exception as error:  # after hours of others: these must not be lost
             alone = isinstance(error, Unreadable) or not isinstance(error, UserError)
             if alone and jax.process_count() > 1:  # the other processes are in the middle of this set

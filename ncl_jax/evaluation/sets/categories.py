@@ -15,6 +15,7 @@ from ncl_jax.evaluation import class_accuracy, knn, robustness, shape_bias
 from ncl_jax.evaluation.rows import Row
 
 ROWS = (Row("top1", "{name}"),)
+OUT_OF_DOMAIN = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,6 +27,7 @@ ROWS = (
     Row("mean", "{name}, mean", about=_of_severities),
     Row("mce", "{name}, mCE", " %", about=_of_severities),
 )
+OUT_OF_DOMAIN = True
 
 
 @dataclasses.dataclass(frozen=True)

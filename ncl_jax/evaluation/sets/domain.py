@@ -19,6 +19,7 @@ ROWS = (
     Row("top1", "{name}"),
     Row("masked", "{name}, masked"),
 )
+OUT_OF_DOMAIN = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from ncl_jax.evaluation.rows import Row
 from ncl_jax.evaluation.sets import domain
 
 ROWS = (Row("top1", "{name}"),)
+OUT_OF_DOMAIN = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ ROWS = (
     Row("alignment", "alignment of two views", ""),
 )
 UNLABELLED = True
+ANALYSIS = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ncl_jax.schema import option
 
 ROWS = (Row("same_class", "nearest neighbours of the same class"),)
 UNLABELLED = True
+ANALYSIS = True
 
 
 @dataclasses.dataclass(frozen=True)

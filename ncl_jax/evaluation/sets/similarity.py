@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ncl_jax import methods, parallel
+from ncl_jax import methods, negatives, parallel
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import figures, similarity, training_views
 from ncl_jax.evaluation.rows import Row
@@ -21,12 +21,10 @@ ROWS = (
     Row("positive.mean", "cosine to the positive", ""),
     Row("queue.mean", "cosine to the queue", ""),
     Row("batch.mean", "cosine to the rest of the batch", ""),
-    Row("patch.mean", "cosine to patch negatives", ""),
-    Row("quilt.mean", "cosine to quilt negatives", ""),
-    Row("texture.mean", "cosine to texture negatives", ""),
-    Row("texture_dataset.mean", "cosine to stored texture negatives", ""),
+    *(Row(f"{kind}.mean", f"cosine to {kind.replace('_', ' ')} negatives", "") for kind in negatives.REGISTRY),
 )
 UNLABELLED = True
+ANALYSIS = True
 
 
 @dataclasses.dataclass(frozen=True)

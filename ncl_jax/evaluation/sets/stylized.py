@@ -20,6 +20,7 @@ from ncl_jax.evaluation.sets import domain
 from ncl_jax.schema import option
 
 ROWS = (Row("top1", "{name}"),)
+OUT_OF_DOMAIN = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,7 @@ from ncl_jax.textures import QUALITIES, synthesize
 from ncl_jax.textures.levels import exemplar_side
 
 ROWS = (Row("top1", "{name}"),)
+OUT_OF_DOMAIN = True
 
 
 @dataclasses.dataclass(frozen=True)
