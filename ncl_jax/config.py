@@ -6,7 +6,6 @@ before any work.
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -192,10 +191,10 @@ def _evaluation(raw: Any) -> Evaluation:
         if settings is None:  # switches off a set that the file has
             continue
         path = f"evaluation.sets.{name}"
-        if not isinstance(name, str) or not re.fullmatch(r"[^\s./]+", name) or name == "training":
+        if not isinstance(name, str) or name in ("", "training"):
             raise UserError(
-                f"config.evaluation.sets: {name!r} is to name rows of results: give text without blanks, '.' and '/', "
-                "and not 'training', which is the log's"
+                f"config.evaluation.sets: {name!r} is to name rows of results: give text, and not 'training', under "
+                "which a study has what the log says"
             )
         if not isinstance(settings, Mapping):
             raise UserError(f"config.{path} = {settings!r}: is a section; set one of its keys")

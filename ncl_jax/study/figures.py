@@ -57,8 +57,8 @@ def out_of_domain(document: Document) -> bytes | None:
     """Accuracy of the same probe in the domain (across) and out of it (up): what lies above the rest is robust."""
     results = [run["results"] for run in document["runs"] if run["results"]]
     others = {name for found in results for name, s in found["sets"].items() if sets.has(s["kind"], "OUT_OF_DOMAIN")}
-    outside = [m for m in document["measures"] if m["unit"] == "%" and m["key"].partition("/")[0] in others]
-    outside = [m for m in outside if m["key"].partition("/")[2] in _ACCURACIES]
+    outside = [m for m in document["measures"] if m["unit"] == "%" and m["key"].rpartition("/")[0] in others]
+    outside = [m for m in outside if m["key"].rpartition("/")[2] in _ACCURACIES]
     table, names = tables.cells(document), tables.begun(document)
     inside = {"key": "linear_top1", "unit": "%"}
     names = [name for name in names if (name, "linear_top1") in table and table[name, "linear_top1"]["values"]]

@@ -143,7 +143,7 @@ def _values(found: list[dict[str, Any]]) -> tuple[list[Measure], dict[str, dict[
 
 def _group(key: str, found: list[dict[str, Any]]) -> str:
     """Of which table a measure is: "results", "analysis" or "training"."""
-    name = key.partition("/")[0]
+    name = key.rpartition("/")[0]  # a set's may hold a stroke too
     if name == "training":
         return name
     kinds = {run["results"]["sets"].get(name, {}).get("kind", "") for run in found if run["results"]}

@@ -267,13 +267,21 @@ def test_in_and_out_of_domain_is_of_one_probe(studied):
     """A set with a probe of its own is in the tables, and not in this figure."""
     studied("--only=patch")
     found = document(studied)
-    found["measures"].append({"key": "pets/top1", "title": "pets", "unit": "%", "group": "results"})
-    found["table"] += [c | {"measure": "pets/top1"} for c in found["table"] if c["measure"] == "linear_top1"]
+    found["measures"].append({"key": "pets/dogs/top1", "title": "pets/dogs", "unit": "%", "group": "results"})
+    found["table"] += [c | {"measure": "pets/dogs/top1"} for c in found["table"] if c["measure"] == "linear_top1"]
     for kind, drawn in (("transfer", False), ("domain", True)):
         for run in found["runs"]:
             if run["results"]:
-                run["results"]["sets"]["pets"] = {"kind": kind, "top1": 0.5}
+                run["results"]["sets"]["pets/dogs"] = {"kind": kind, "top1": 0.5}
         assert (figures.out_of_domain(found) is not None) == drawn
+
+
+def test_a_set_whose_name_holds_a_stroke_is_in_its_own_table():
+    sets = {"a": {"kind": "domain"}, "a/b": {"kind": "similarity"}}
+    found = [{"results": {"sets": sets}}, {"results": None}]
+    assert [summary._group(key, found) for key in ("a/top1", "a/b/positive.mean", "linear_top1", "training/loss")] == [
+        "results", "analysis", "results", "training"
+    ]  # fmt: skip
 
 
 def test_the_whole_of_it_once(smoke_data, tmp_path, monkeypatch):
