@@ -1,7 +1,8 @@
-"""The step: the same numbers on 1 and on 8 devices, one compilation."""
+"""The step: the same numbers on 1 and on 8 devices, no image on the wire between them, one compilation."""
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +60,20 @@ def test_a_seeds_fresh_state_is_the_same_on_any_devices():
     np.testing.assert_array_equal(*(jax.random.key_data(made.key) for made in (moved, expected)))
     for tree in ("params", "extra", "optimizer", "probe"):
         jax.tree.map(np.testing.assert_array_equal, getattr(moved, tree), getattr(expected, tree))
+
+
+def test_eight_devices_move_no_images():
+    run, current = make(8, **{"model.bn_groups": 8})
+    program = run.lower(current, batch(0, permuted=True)).compile().as_text()
+    collectives = re.findall(r"= (.*?) (all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(", program)
+    moved = [
+        int(np.prod([int(n) for n in dims.split(",") if n]))
+        for shape, _ in collectives
+        for dims in re.findall(r"\[([\d,]*)\]", shape)
+    ]
+    assert moved, "embeddings of the keys must be gathered for the queue: the pattern above finds nothing"
+    # The largest thing gathered is [b, d] (or its like): one image alone has 768 numbers, the batch 12,288.
+    assert max(moved) <= 16 * 8 * 4
 
 
 @pytest.mark.parametrize(

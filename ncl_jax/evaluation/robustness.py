@@ -93,6 +93,9 @@ def summarize_corruptions(
 
 def mean_corruption_error(errors: Mapping[str, float]) -> float:
     """mCE in percent: the mean over the 15 corruptions of the error divided by AlexNet's; AlexNet itself has 100."""
+    missing = [name for name in corruptions.NAMES if name not in errors]
+    if missing:
+        raise UserError(f"mCE: {missing[0]} was not measured; it takes all of the 15 corruptions")
     return float(100 * np.mean([errors[name] / reference for name, reference in ALEXNET_ERRORS.items()]))
 
 

@@ -20,6 +20,8 @@ def test_mce_by_hand():
     assert robustness.mean_corruption_error(halved) == pytest.approx(50.0)
     halved["fog"] = 1.0
     assert robustness.mean_corruption_error(halved) == pytest.approx((14 * 50 + 100 / 0.819324) / 15)
+    with pytest.raises(UserError, match="mCE: fog was not measured"):
+        robustness.mean_corruption_error({k: v for k, v in halved.items() if k != "fog"})
 
 
 def test_mce_only_where_it_compares():
