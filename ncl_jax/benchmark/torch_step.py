@@ -27,7 +27,7 @@ class TorchStep:
         """Raises UserError for what has no counterpart here, and without PyTorch."""
         self._torch, self._vision = import_torch()
         _check(config)
-        torch = self._torch
+        torch, colours = self._torch, augmentation(config)
         torch.manual_seed(config.seed)
         if torch.cuda.is_available():  # what XLA does by itself: try the convolutions' algorithms, TF32 for float32
             torch.backends.cudnn.benchmark = True
@@ -59,9 +59,7 @@ class TorchStep:
         transforms = self._vision.transforms.v2
         self._normalize = transforms.Normalize(views_lib.MEAN, views_lib.STD)
         self._floats = [self._normalized(images) for images in self._bytes]
-        self._transform = transforms.Compose(
-            [*augmentation(config), transforms.ToDtype(torch.float32, scale=True), self._normalize]
-        )
+        self._transform = transforms.Compose([*colours, transforms.ToDtype(torch.float32, scale=True), self._normalize])
 
     def step(self) -> "_Pending":
         """A step from views that are there."""
@@ -149,7 +147,12 @@ class _Pending:
 
 
 def augmentation(config: Config) -> list[Any]:
-    """torchvision's v2 transforms of the config's recipe, between the crop and normalising."""
+    """torchvision's v2 transforms of the config's recipe, between the crop and normalising: of MoCo-v2's alone, whose
+    order this is."""
+    if config.augment.recipe != "moco_v2":
+        raise UserError(
+            f"--against=torch: config.augment.recipe = {config.augment.recipe} has no counterpart in PyTorch here"
+        )
     transforms, recipe = import_torch()[1].transforms.v2, views_lib.recipe(config.augment)
     steps = [
         transforms.RandomApply([transforms.ColorJitter(*recipe.jitter)], p=recipe.jitter_probability),
@@ -187,7 +190,6 @@ def _check(config: Config) -> None:
         (settings.head_batch_norm, "config.method.head_batch_norm = True"),
         (settings.non_semantic_norm != "own", f"config.method.non_semantic_norm = {settings.non_semantic_norm}"),
         (settings.ifm_epsilon > 0, f"config.method.ifm_epsilon = {settings.ifm_epsilon}"),
-        (config.augment.recipe != "moco_v2", f"config.augment.recipe = {config.augment.recipe}"),
         (config.augment.seam_shift > 0, f"config.augment.seam_shift = {config.augment.seam_shift}"),
         (config.model.width != 1, f"config.model.width = {config.model.width}"),
         (config.optim.name != "sgd", f"config.optim.name = {config.optim.name}"),

@@ -139,3 +139,14 @@ def test_peers_need_image_files(settings):
 
     with pytest.raises(UserError, match="folder:PATH"):
         torch_loader.loaders(types.SimpleNamespace(paths=(), name="cifar10"), settings)
+
+
+@pytest.mark.parametrize("recipe", ["moco_v1", "byol"])
+def test_peers_have_one_recipe(settings, recipe):
+    import_torchvision()
+    from ncl_jax.benchmark import torch_loader
+
+    other = dataclasses.replace(settings, augment=dataclasses.replace(settings.augment, recipe=recipe))
+    data = datasets.open_dataset(settings.data.name, "train")
+    with pytest.raises(UserError, match=f"config.augment.recipe = {recipe} has no counterpart"):
+        torch_loader.loaders(data, other)
