@@ -81,5 +81,5 @@ def _quality(exemplars: np.ndarray, reference: np.ndarray | None) -> list[Row]:
         textures, sources = (np.concatenate(parts) for parts in zip(*made, strict=True))
         return textures, sources
 
-    rows, _ = quality.report(exemplars, reference, {name: partial(make, name) for name in ALL})
+    rows = quality.report(exemplars, reference, {name: partial(make, name) for name in ALL})
     return [{key: None if value != value else value for key, value in row.items()} for row in rows]

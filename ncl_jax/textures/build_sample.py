@@ -29,7 +29,7 @@ def sample(recipe: Recipe, split: str, folder: str) -> dict[str, str | float] | 
         )
     )
     exemplars, textures = (x[: len(filled)][filled].astype(np.float32) / 255 for x in (exemplars, textures))
-    measured, _ = quality.report(exemplars, None, {recipe.quality: lambda _: (textures, sources[filled])})
+    (measured,) = quality.report(exemplars, None, {recipe.quality: lambda _: (textures, sources[filled])})
     sheet = quality.contact_sheet(exemplars, None, {recipe.quality: textures})
     path = os.path.join(folder, "contact_sheet.png")
     try:
@@ -37,4 +37,4 @@ def sample(recipe: Recipe, split: str, folder: str) -> dict[str, str | float] | 
             Image.fromarray(sheet).save(file, "PNG")
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"{path}: cannot be written: {first_line(error)}; the dataset is complete") from error
-    return measured[0]
+    return measured

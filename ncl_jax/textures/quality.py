@@ -234,7 +234,7 @@ def report(
     exemplars: Float[np.ndarray, "n e h w 3"],
     reference: Float[np.ndarray, "n s s 3"] | None,
     synthesise: Mapping[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]],
-) -> tuple[list[dict[str, str | float]], dict[str, np.ndarray]]:
+) -> list[dict[str, str | float]]:
     """A row of mean measures for the reference (where there is one) and for each way to make textures.
 
     Args:
@@ -244,7 +244,7 @@ def report(
             a multiple of n, all sets of exemplars once, then all of them again, and so on.
 
     Returns:
-        Rows `{"textures": name, measures..., "collapsed": count, "of": m}` and the textures by name.
+        Rows `{"textures": name, measures..., "collapsed": count, "of": m}`.
     """
     made = {name: tuple(np.asarray(x) for x in make(exemplars)) for name, make in synthesise.items()}
     shown = ({"reference": (reference, None)} if reference is not None else {}) | made
@@ -256,7 +256,7 @@ def report(
         ]
         counts = {"collapsed": sum(q.collapsed for q in measured), "of": len(measured)}
         rows.append({"textures": name, **dataclasses.asdict(mean(measured)), **counts})
-    return rows, {name: textures for name, (textures, _) in shown.items() if name != "reference"}
+    return rows
 
 
 def contact_sheet(
