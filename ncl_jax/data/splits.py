@@ -39,8 +39,8 @@ def unknown(name: str, spec: str, known: Iterable[str]) -> UserError:
     strange = next((each for each in names if each not in (*known, "all")), None)
     if strange is None:
         return UserError(
-            f"dataset {name}: split {spec!r} cannot be read, or goes beyond its examples; slices are train[:10%], "
-            "train[100:200]"
+            f"dataset {name}: split {spec!r} cannot be read; slices are train[:10%], train[100:200], and end within "
+            "the split's examples"
         )
     near = difflib.get_close_matches(strange, known, n=1, cutoff=0.8)
     if near:
