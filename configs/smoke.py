@@ -12,7 +12,7 @@ def get_config(variant: str | None = None) -> ConfigDict:
     config.log_every = 2
     config.data = {
         "name": "shapes_textures",
-        "train_split": "train[:256]",
+        "train_split": "train[:128]",
         "test_split": "test[:128]",
         "image_size": 32,
     }

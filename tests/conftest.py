@@ -39,6 +39,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def pytest_configure(config):
+    """Files go to the workers in their order: pytest-xdist's own, most tests first, keeps for the end the files whose
+    one test takes minutes, and leaves a worker idle there."""
+    config.option.loadscopereorder = False
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _forget_programs():
     """What a module compiled is of no use to the next one, and all of them together take gigabytes."""

@@ -22,7 +22,7 @@ from ncl_jax import main, metrics, parallel, train, workdir
 from ncl_jax.data import drawn_records
 from ncl_jax.evaluation import linear_probe, protocol
 
-STEPS_PER_EPOCH = 8
+STEPS_PER_EPOCH = 4
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_a_run_leaves_what_it_promises(finished, config):
     assert 0 <= results["linear_top1"] <= 1
     assert results["test_images"] == 128
     assert results["datasets"][f"shapes_textures/px32/{drawn_records.VERSION}[test[:128]]"] == 128
-    assert results["step"] == 32
+    assert results["step"] == 4 * STEPS_PER_EPOCH
     assert sum(results["sets"]["cue_conflict"][k] for k in ("shape", "texture", "other")) == pytest.approx(1)
     logged = {name for row in rows(finished) for name in row}
     assert logged >= {
@@ -118,7 +118,7 @@ def test_data_on_the_devices_train_the_same_way_and_go_on_where_they_stopped(fin
     step = train.step.make_step(settings, method, optimizer, steps_per_epoch=STEPS_PER_EPOCH)
     current = train.state.create(settings, method, optimizer, num_classes=data.num_classes, mesh=mesh)
     position = None
-    for stretches in ((3,), (5, 8)):  # the second goes on from where the first stopped, in mid-epoch
+    for stretches in ((3,), (1, 4)):  # the second goes on from where the first stopped, in mid-epoch
         with train.feed.open_feed(settings, data, mesh, step, current, position) as steps:
             for stretch in stretches:
                 current, _, taken = steps.take(current, stretch)
@@ -158,11 +158,11 @@ def test_a_finished_run_started_again_only_evaluates(finished, config):
 
 
 def test_stopped_in_mid_epoch_it_goes_on_to_the_same_bits(finished, config, tmp_path, monkeypatch, capsys):
-    stops = iter([5, 11])
+    stops = iter([3, 5])
     stop_at = next(stops)
     monkeypatch.setattr(train, "_agree_to_stop", lambda came, done: done == stop_at)
     assert train.pretrain(config, str(tmp_path)) is None
-    assert "saved step 5 of" in capsys.readouterr().out
+    assert "saved step 3 of" in capsys.readouterr().out
     stop_at = next(stops)
     assert train.pretrain(config, str(tmp_path)) is None
     monkeypatch.undo()
@@ -181,14 +181,14 @@ def test_stopped_in_mid_epoch_it_goes_on_to_the_same_bits(finished, config, tmp_
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 def test_a_damaged_checkpoint_costs_only_itself(finished, config, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "_agree_to_stop", lambda came, done: done == STEPS_PER_EPOCH + 3)
+    monkeypatch.setattr(train, "_agree_to_stop", lambda came, done: done == STEPS_PER_EPOCH + 2)
     assert train.pretrain(config, str(tmp_path)) is None
     monkeypatch.undo()
-    newest = tmp_path / "checkpoints" / str(STEPS_PER_EPOCH + 3)
+    newest = tmp_path / "checkpoints" / str(STEPS_PER_EPOCH + 2)
     assert newest.is_dir()
     for path in newest.rglob("d/*"):
         path.write_bytes(b"garbage" * 20)
-    with pytest.warns(UserWarning, match=f"checkpoints/{STEPS_PER_EPOCH + 3} is damaged and set aside"):
+    with pytest.warns(UserWarning, match=f"checkpoints/{STEPS_PER_EPOCH + 2} is damaged and set aside"):
         train.pretrain(config, str(tmp_path))
     assert_same_bits(state_of(config, finished), state_of(config, tmp_path))
 
@@ -223,7 +223,7 @@ def test_what_a_kill_left_unmeasured_is_measured_by_the_next_start(finished, con
 
 def test_other_data_are_told_and_harm_no_checkpoint(finished, overrides, capsys):
     """Found by the notes of the checkpoint: the config is the same, the dataset has been made anew."""
-    other = overrides | {"data.train_split": "train[:192]"}
+    other = overrides | {"data.train_split": "train[:96]"}
     settings = config_lib.load(SMOKE, other)
     config_file = finished / "config.json"
     before = config_file.read_text()
@@ -232,7 +232,7 @@ def test_other_data_are_told_and_harm_no_checkpoint(finished, overrides, capsys)
         assert main.main(["pretrain", f"--config={SMOKE}", f"--workdir={finished}", *flags(other)]) == 1
     finally:
         config_file.write_text(before)
-    assert "was trained on other data (num_examples 256 -> 192); leave that as it was" in capsys.readouterr().err
+    assert "was trained on other data (num_examples 128 -> 96); leave that as it was" in capsys.readouterr().err
     assert main.main(["evaluate", f"--workdir={finished}", "--config.optim.momentum=0"]) == 1
     assert "its run has another network (optim.momentum: 0.9 -> 0.0)" in capsys.readouterr().err
     assert not [*finished.glob("*.damaged")]

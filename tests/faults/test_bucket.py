@@ -20,7 +20,7 @@ server = pytest.importorskip("gcp_storage_emulator.server")
 pytest.importorskip("gcsfs")
 pytest.importorskip("google.cloud.storage")
 
-FLAGS = ("--config.epochs=3", "--config.evaluation.every_epochs=0", "--config.log_every=1")
+FLAGS = (*runs.BARE, "--config.epochs=3")
 # TensorFlow would write its events to the real Google.
 HIDDEN = "tensorflow,tensorflow_datasets,tensorboard,array_record"
 
@@ -86,7 +86,7 @@ def test_killed_in_a_bucket_it_ends_as_in_a_folder(bucket, tmp_path):
     assert json.loads(bucket.read("a/killed/results.json")) == results
     names = bucket.names("a/killed/")
     assert {name.split("/")[0] for name in names} == {path.name for path in whole.iterdir()}
-    assert {name.split("/")[1] for name in names if "/" in name} == {"16", "24"}  # the others are pruned
+    assert {name.split("/")[1] for name in names if "/" in name} == {"8", "12"}  # the others are pruned
 
     status, output = runs.finish(killed, command="evaluate", **options)
     assert status == 0, output

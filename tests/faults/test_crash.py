@@ -14,7 +14,7 @@ from faults import runs
 KILLS = int(os.environ.get("NCL_JAX_KILLS", "3"))
 SEED = int(os.environ.get("NCL_JAX_KILL_SEED", "0"))
 # A kill may come before the first new checkpoint; most come after it, and every run is left some epochs to go.
-FLAGS = (f"--config.epochs={2 * KILLS + 4}", "--config.evaluation.every_epochs=0", "--config.log_every=1")
+FLAGS = (*runs.BARE, f"--config.epochs={2 * KILLS + 4}", "--config.data.train_split=train[:256]")
 POINTS = ("step", "saving", "anywhere")
 
 

@@ -133,7 +133,7 @@ PATCH = {"patch": {}}
         ({"variants": PATCH | {"b": {"overrides": {"evaluation.knn_k": 3}}}}, "variant b: is measured in another way"),
         (
             {"variants": PATCH | {"b": {"overrides": {"data.train_split": "train[:64]"}}}},
-            "variant b: is measured in another way than patch (evaluation.train_split: train[:256] -> train[:64])",
+            "variant b: is measured in another way than patch (evaluation.train_split: train[:128] -> train[:64])",
         ),
         ({"variants": {"a": {"against": "b"}}}, "config.variants.a.against: 'b' is no variant"),
         ({"seeds": (1, 1)}, "config.seeds = (1, 1): give different seeds"),
