@@ -4,6 +4,7 @@
 
 import gc
 import os
+import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +25,8 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_flags}"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+# PyTorch takes triton where it is (as beside its wheels with CUDA); imported after TensorFlow it ends the process.
+sys.modules["triton"] = None
 
 import jax
 import pytest

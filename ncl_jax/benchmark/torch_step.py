@@ -1,6 +1,7 @@
 """The same MoCo step in PyTorch: what a careful user of it would write, to compare speeds in one session."""
 
 import copy
+import sys
 import warnings
 from typing import Any
 
@@ -166,6 +167,8 @@ def augmentation(config: Config) -> list[Any]:
 
 def import_torch() -> tuple[Any, Any]:
     """PyTorch and torchvision; a UserError where they are missing or do not fit each other."""
+    if "tensorflow" in sys.modules:  # PyTorch takes triton where it is; imported after TensorFlow it ends the process
+        sys.modules.setdefault("triton", None)  # pyright: ignore[reportArgumentType]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,5 +1,8 @@
 """PyTorch's step is the same network on the same images, and what it cannot do is refused."""
 
+import contextlib
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -54,6 +57,18 @@ def test_the_learning_encoder_sees_negatives_only_with_gradient(encoder, batches
     peer._online.layer2.register_full_backward_hook(lambda _module, _inputs, gradients: seen.append(len(gradients[0])))
     peer.step()
     assert sorted(seen) == [8, 16][:batches]
+
+
+def test_no_triton_beside_tensorflow(monkeypatch):
+    """A segmentation fault (triton 3.7.1 after TensorFlow 2.21); alone PyTorch may have it, to compile for GPUs."""
+    import_torchvision()
+    from ncl_jax.benchmark import torch_step
+
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    monkeypatch.delitem(sys.modules, "triton")
+    with contextlib.suppress(UserError):  # torchvision does not fit every PyTorch
+        torch_step.import_torch()
+    assert sys.modules["triton"] is None
 
 
 def test_steps_move_weights_target_and_queue(peer):
