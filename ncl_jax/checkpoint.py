@@ -2,10 +2,12 @@
 
 import contextlib
 import errno
+import functools
 import itertools
 import logging
 import os
 import re
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -132,6 +134,7 @@ class Checkpoints:
           UserError: there are checkpoints and none can be read, this machine is what keeps the newest from being, or
             it is of other data or of another state than `abstract`.
         """
+        _hush()
         where = jax.tree.map(lambda _: sharding, abstract) if isinstance(sharding, Sharding) else sharding
         target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, where)
         steps = self.steps
@@ -177,6 +180,16 @@ class Checkpoints:
         if jax.process_count() > 1:  # one that still listed it would not save that step again
             multihost_utils.sync_global_devices(f"checkpoint {step} is set aside")
         self._checkpointer.reload()
+
+
+@functools.cache
+def _hush() -> None:
+    """At the first array that it cannot read orbax closes its event loop under the reads that are still under way, and
+    each of them tells so with a traceback, hundreds of lines in all, then or when it is collected."""
+    tell = sys.unraisablehook
+    sys.unraisablehook = lambda lost: None if str(lost.exc_value) == "Event loop is closed" else tell(lost)
+    reads = re.compile("async_deserialize|tensorstore_spec")
+    logging.getLogger("asyncio").addFilter(lambda record: not reads.search(record.getMessage()))
 
 
 def _notes(metadata: Any) -> dict[str, Any]:
@@ -244,11 +257,13 @@ def _lost_process(error: BaseException) -> str | None:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of an error, or of what the system said where that is behind it."""
+    """The first line of an error, or of what the system or tensorstore said where that is behind it."""
     for seen in _behind(error):
         if isinstance(seen, OSError) and seen.strerror:
             return seen.strerror
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO):
         if os.strerror(number) in str(error):  # tensorstore tells its own operations before it
             return os.strerror(number)
-    return first_line(error)
+    read = [re.search(r".*Error reading (.+?)(?: \[tensorstore_spec|$)", str(seen)) for seen in _behind(error)]
+    innermost = next((found[1] for found in read if found), "")  # it tells what for, and for that, before what is wrong
+    return innermost or first_line(error)

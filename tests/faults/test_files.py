@@ -3,13 +3,18 @@
 import dataclasses
 import errno
 import gc
+import re
 import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import simulated
 from builders import Jpegs
+from faults import runs
 
 from ncl_jax import checkpoint, parallel
 from ncl_jax.checkpoint import Checkpoints
@@ -96,6 +101,38 @@ def test_each_file_of_a_checkpoint_may_be_damaged(kind, saved, tmp_path):
             assert (folder / "checkpoint_2.damaged").is_dir()
         taken.append(step)
     assert 1 in taken, "no damage was noticed at all"
+
+
+_DAMAGED = """
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from ncl_jax import parallel
+from ncl_jax.checkpoint import Checkpoints
+
+folder = Path(sys.argv[1])
+state = {f"a{number}": jnp.zeros(8) for number in range(400)}
+where = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
+with Checkpoints(folder) as checkpoints:
+    for step in (1, 2):
+        checkpoints.save(step, state, {"position": {}}, wait=True)
+    for path in (folder / "checkpoints" / "2").rglob("d/*"):
+        path.write_bytes(b"garbage")
+    assert checkpoints.restore(jax.eval_shape(lambda: state), where)
+"""
+
+
+def test_a_damaged_one_is_told_in_a_line(tmp_path):
+    """Orbax lets go of hundreds of reads, each of which had a traceback."""
+    command = [sys.executable, "-W", "default", "-c", _DAMAGED, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=simulated.environment(1), cwd=runs.ROOT)
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if "never awaited" not in line and not line.startswith("  ")]
+    assert len(said) == 1, done.stderr
+    assert re.search(r"checkpoints/2 is damaged and set aside: .*state/d/\w+\": ", said[0])
 
 
 def test_reading_leaves_a_run_at_work_alone(saved, tmp_path):
