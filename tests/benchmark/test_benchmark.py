@@ -214,7 +214,7 @@ def test_a_soak_watches_the_process(tmp_path):
         for step in range(1, 41):
             memory = mmap.mmap(-1, 4 * 2**20)  # what the heap gives may be memory that the process held already
             memory.write(b"x" * len(memory))
-            threading.Thread(target=done.wait).start()
+            threading.Thread(target=done.wait, daemon=True).start()
             kept.append((path.open("a"), memory))
             kept[-1][0].write(json.dumps({"step": step}) + "\n")
             kept[-1][0].flush()
@@ -230,7 +230,9 @@ def test_a_soak_watches_the_process(tmp_path):
     assert len(set(steps)) > 10
     assert seen[-1]["file handles"] - seen[0]["file handles"] >= 0.9 * (steps[-1] - steps[0])
     assert seen[-1]["memory (MB)"] - seen[0]["memory (MB)"] > 0.7 * 4.19 * (steps[-1] - steps[0])
-    # Threads of earlier tests may end meanwhile.
-    assert seen[-1]["threads"] - seen[0]["threads"] >= 0.5 * (steps[-1] - steps[0])
+    threads = seen[-1]["threads"] - seen[0]["threads"]
+    assert (
+        0.5 * (steps[-1] - steps[0]) <= threads <= steps[-1] - steps[0] + 2
+    )  # some of earlier tests may end meanwhile
     growth = float(re.search(r"memory \+([\d.]+) MB per 1,000 steps", soak.sentence(seen))[1])
     assert 0.7 * 4190 < growth < 1.4 * 4190

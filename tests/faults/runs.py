@@ -16,9 +16,6 @@ from ncl_jax import methods, negatives, parallel  # noqa: F401  (these bring the
 from ncl_jax.evaluation import protocol
 
 ROOT = Path(__file__).parents[2]
-# Flags: a line of the log for every step, and nothing measured but in the end, without a set.
-BARE = ("--config.log_every=1", "--config.evaluation.every_epochs=0")
-BARE += ("--config.evaluation.sets={}", "--config.evaluation.online=()")
 
 
 def start(folder, *flags, devices=1, command="pretrain", log=None, environment=None, without=""):

@@ -20,7 +20,7 @@ server = pytest.importorskip("gcp_storage_emulator.server")
 pytest.importorskip("gcsfs")
 pytest.importorskip("google.cloud.storage")
 
-FLAGS = (*runs.BARE, "--config.epochs=3")
+FLAGS = ("--config.epochs=3", "--config.evaluation.every_epochs=0", "--config.log_every=1")
 # TensorFlow would write its events to the real Google.
 HIDDEN = "tensorflow,tensorflow_datasets,tensorboard,array_record"
 

@@ -14,7 +14,8 @@ from faults import runs
 KILLS = int(os.environ.get("NCL_JAX_KILLS", "3"))
 SEED = int(os.environ.get("NCL_JAX_KILL_SEED", "0"))
 # A kill may come before the first new checkpoint; most come after it, and every run is left some epochs to go.
-FLAGS = (*runs.BARE, f"--config.epochs={2 * KILLS + 4}", "--config.data.train_split=train[:256]")
+FLAGS = (f"--config.epochs={2 * KILLS + 4}", "--config.evaluation.every_epochs=0", "--config.log_every=1")
+FLAGS += ("--config.data.train_split=train[:256]",)  # steps to be killed in
 POINTS = ("step", "saving", "anywhere")
 
 

@@ -10,6 +10,8 @@ import time
 import pytest
 from faults import runs
 
+FLAGS = ("--config.evaluation.every_epochs=0", "--config.log_every=1")
+FLAGS += ("--config.evaluation.sets={}", "--config.evaluation.online=()")  # nothing here asks for them
 STEPS_PER_EPOCH = 4
 SOON = 240  # seconds, also on a slow machine; not the 300 that orbax's threads wait for each other
 ROOM = "3000k"  # for two checkpoints of the smoke run, and not for three
@@ -24,7 +26,7 @@ def data(smoke_data):
 def whole(data, tmp_path_factory):
     """An uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    status, output = runs.finish(folder, *runs.BARE, data)
+    status, output = runs.finish(folder, *FLAGS, data)
     assert status == 0, output
     return folder
 
@@ -86,13 +88,13 @@ def one_line(output, *words):
 def test_a_full_disk_loses_nothing_and_the_run_goes_on(small_disk, whole, data):
     disk, again = small_disk
     folder = disk / "run"
-    status, output = runs.finish(folder, *runs.BARE, data)
+    status, output = runs.finish(folder, *FLAGS, data)
     assert status == 1, output
     one_line(output, "a checkpoint cannot be written (No space left on device)", "goes on from there")
     # The third did not fit, and the oldest, which it would have replaced, was not removed before it stood.
     assert steps(folder) == [STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH]
     assert again("size=64m")
-    status, output = runs.finish(folder, *runs.BARE, data)
+    status, output = runs.finish(folder, *FLAGS, data)
     assert status == 0, output
     assert f"going on from step {2 * STEPS_PER_EPOCH}" in output
     assert steps(folder) == [3 * STEPS_PER_EPOCH, 4 * STEPS_PER_EPOCH]
@@ -103,14 +105,14 @@ def test_a_full_disk_loses_nothing_and_the_run_goes_on(small_disk, whole, data):
 def test_no_room_at_all(small_disk, data):
     disk, _ = small_disk
     (disk / "filler").write_bytes(bytes(2990 * 1024))
-    status, output = runs.finish(disk / "run", *runs.BARE, data)
+    status, output = runs.finish(disk / "run", *FLAGS, data)
     assert status == 1, output
     one_line(output, "cannot be written", "No space left on device")
 
 
 def test_a_workdir_that_vanishes(tmp_path, data):
     folder = tmp_path / "run"
-    process = runs.start(folder, *runs.BARE, "--config.epochs=500", data)
+    process = runs.start(folder, *FLAGS, "--config.epochs=500", data)
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None and not steps(folder):
         time.sleep(0.05)
@@ -124,7 +126,7 @@ def test_a_workdir_that_vanishes(tmp_path, data):
 @pytest.mark.parametrize("moment", ["[0-9]", "*tmp*"], ids=["behind a save", "in a save"])
 def test_a_workdir_that_turns_read_only(moment, read_only, whole, data):
     folder, seal, unseal = read_only
-    process = runs.start(folder, *runs.BARE, data)
+    process = runs.start(folder, *FLAGS, data)
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None and not [*folder.glob(f"checkpoints/{moment}")]:
         time.sleep(0.002)
@@ -137,7 +139,7 @@ def test_a_workdir_that_turns_read_only(moment, read_only, whole, data):
     one_line(output, "cannot be written", "goes on from")
     assert steps(folder) == saved
     unseal()
-    status, output = runs.finish(folder, *runs.BARE, data)
+    status, output = runs.finish(folder, *FLAGS, data)
     assert status == 0, output
     assert re.findall(r"going on from step (\d+)", output) == [str(step) for step in saved[-1:]]
     runs.assert_same_bits(folder, whole)
@@ -146,6 +148,6 @@ def test_a_workdir_that_turns_read_only(moment, read_only, whole, data):
 def test_a_read_only_workdir_is_refused_at_the_start(small_disk, data):
     disk, again = small_disk
     assert again("ro")
-    status, output = runs.finish(disk / "run", *runs.BARE, data)
+    status, output = runs.finish(disk / "run", *FLAGS, data)
     assert status == 1, output
     one_line(output, "cannot be written: Read-only file system")
