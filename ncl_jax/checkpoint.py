@@ -264,6 +264,7 @@ def _reason(error: BaseException) -> str:
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO):
         if os.strerror(number) in str(error):  # tensorstore tells its own operations before it
             return os.strerror(number)
-    read = [re.search(r".*Error reading (.+?)(?: \[tensorstore_spec|$)", str(seen)) for seen in _behind(error)]
-    innermost = next((found[1] for found in read if found), "")  # it tells what for, and for that, before what is wrong
-    return innermost or first_line(error)
+    for seen in _behind(error):  # what is wrong comes last, behind what it was read for, and that for
+        if found := re.search(r".*Error reading (.+?)(?: \[tensorstore_spec|$)", str(seen)):
+            return found[1]
+    return first_line(error)
