@@ -2,7 +2,8 @@
 squares at native resolution for textures.
 
 Pillow lets go of the interpreter while it decodes and resizes, so threads keep every core busy; and it is what
-torchvision's reference results were made with. Needs no TensorFlow.
+torchvision's reference results were made with. Training's crops are resized by cykooz-resizer, which does the same
+three times as fast, in vector instructions, and rounds otherwise by a grey level. Needs no TensorFlow.
 
 An image is its encoded bytes (JPEG, PNG, GIF, BMP) or decoded pixels, uint8 `[h w 3]`. Every function raises BadImage
 where the bytes are no image, are cut off, or hold more than MAX_PIXELS (known from the header, before anything is
@@ -17,6 +18,11 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
+
+try:
+    import cykooz_resizer as simd
+except ImportError:  # it has no wheels for Linux on ARM
+    simd = None
 
 MAX_PIXELS = 178_956_970  # Pillow's limit for a decompression bomb
 FORMATS = ("JPEG", "PNG", "GIF", "BMP")
@@ -84,11 +90,25 @@ def _decoded(image: Image.Image, smallest: float, side: int) -> tuple[Image.Imag
     return image, image.height / height, image.width / width
 
 
-def _cut(image: Image.Image, box: Sequence[float], side: int) -> Image.Image:
+def _cut(image: Image.Image, box: Sequence[float], side: int) -> UInt8[np.ndarray, "s s 3"]:
     """`box` (y, x, height, width in pixels) as a square, antialiased bilinear: at its border it sees what is beyond."""
     y, x, height, width = box
     around = (x, y, min(x + width, image.width), min(y + height, image.height))
-    return image.resize((side, side), Image.Resampling.BILINEAR, box=around)
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, box=around))
+
+
+def _cuts(image: Image.Image, boxes: Sequence[Sequence[float]], side: int) -> Iterator[UInt8[np.ndarray, "s s 3"]]:
+    """The `_cut` of each of `boxes`, within a grey level of it."""
+    if simd is None:
+        yield from (_cut(image, box, side) for box in boxes)
+        return
+    resizer, bilinear = simd.Resizer(), simd.ResizeAlg.convolution(simd.FilterType.bilinear)
+    whole = simd.ImageData(*image.size, simd.PixelType.U8x3, image.tobytes())
+    for y, x, height, width in boxes:
+        around = simd.CropBox(x, y, min(width, image.width - x), min(height, image.height - y))
+        cut = simd.ImageData(side, side, simd.PixelType.U8x3)
+        resizer.resize(whole, cut, simd.ResizeOptions(bilinear, crop_box=around))
+        yield np.frombuffer(cut.get_buffer(), np.uint8).reshape(side, side, 3)
 
 
 @_checked
@@ -120,9 +140,8 @@ def crops(
     if source:
         boxes.append((0, 0, height, width))
     image, down, across = _decoded(image, min(min(box[2:]) for box in boxes), side)
-    pictures = np.empty((len(boxes), side, side, 3), np.uint8)
-    for picture, (y, x, h, w) in zip(pictures, boxes, strict=True):
-        picture[:] = np.asarray(_cut(image, (y * down, x * across, h * down, w * across), side))
+    scaled = [(y * down, x * across, h * down, w * across) for y, x, h, w in boxes]
+    pictures = np.stack([*_cuts(image, scaled, side)])
     y, x, h, w = first
     return pictures, np.array([y / height, x / width, (y + h) / height, (x + w) / width], np.float32)
 
@@ -153,7 +172,7 @@ def squeezed(encoded: Encoded, *, side: int) -> tuple[UInt8[np.ndarray, "s s 3"]
     image = _open(encoded)
     aspect = image.width / image.height
     image, _, _ = _decoded(image, min(image.size), side)
-    return np.asarray(_cut(image, (0, 0, image.height, image.width), side)), aspect
+    return next(_cuts(image, [(0, 0, image.height, image.width)], side)), aspect
 
 
 @_checked
@@ -183,7 +202,7 @@ def centre_crop(encoded: Encoded, *, resize: int, side: int) -> UInt8[np.ndarray
     steps = [length / target for length, target in zip((image.height, image.width), whole, strict=True)]
     corner = [round((target - side) / 2) for target in whole]
     box = [c * step for c, step in zip(corner, steps, strict=True)] + [side * step for step in steps]
-    return np.asarray(_cut(image, box, side))
+    return _cut(image, box, side)
 
 
 def uniform(key: int, id: int) -> Iterator[float]:
