@@ -290,7 +290,7 @@ def _describe(recipe: Recipe, shards: dict[str, list[Shard]], folder: str) -> No
     identity = tfds.core.dataset_info.DatasetIdentity(
         name=name, config_name=config, version=tfds.core.Version(VERSION), data_dir=folder, module_name=""
     )
-    info = info_of(identity, recipe, next(iter(shards.values()))[0].dataset)
+    info = build_examples.info(identity, recipe, next(iter(shards.values()))[0].dataset)
     info.set_file_format(tfds.core.FileFormat.TFRECORD)
     template = tfds.core.ShardedFileTemplate(data_dir=folder, dataset_name=name, filetype_suffix="tfrecord")
     info.set_splits(
@@ -307,15 +307,3 @@ def _describe(recipe: Recipe, shards: dict[str, list[Shard]], folder: str) -> No
         )
     )
     info.write_to_directory(folder)
-
-
-def info_of(builder: Any, recipe: Recipe, dataset: datasets.Dataset) -> Any:
-    """The TFDS description of the texture version of `dataset`; `builder` is one, or the identity of one."""
-    tfds = prepared.import_tfds()
-    return tfds.core.DatasetInfo(
-        builder=builder,
-        description=f"Textures of {recipe.source.rpartition('/')[2]}: record i of a split is of its record i",
-        features=build_examples.features(recipe, dataset),
-        supervised_keys=("image", dataset.label_key) if dataset.label_key else None,
-        disable_shuffling=True,
-    )

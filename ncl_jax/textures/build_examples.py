@@ -75,6 +75,18 @@ def features(recipe: Recipe, dataset: datasets.Dataset) -> Any:
     return tfds.features.FeaturesDict({"image": image, **labels, "id": np.int64})
 
 
+def info(builder: Any, recipe: Recipe, dataset: datasets.Dataset) -> Any:
+    """The TFDS description of the texture version of `dataset`; `builder` is one, or the identity of one."""
+    tfds = prepared.import_tfds()
+    return tfds.core.DatasetInfo(
+        builder=builder,
+        description=f"Textures of {recipe.source.rpartition('/')[2]}: record i of a split is of its record i",
+        features=features(recipe, dataset),
+        supervised_keys=("image", dataset.label_key) if dataset.label_key else None,
+        disable_shuffling=True,
+    )
+
+
 def examples(recipe: Recipe, dataset: datasets.Dataset, low: int, high: int) -> Iterator[dict[str, Any]]:
     """Records `low` to `high` of the texture dataset, as its features take them; `dataset` is the source's split."""
     labels = [key for key in (dataset.label_key, *dataset.extra_keys) if key]

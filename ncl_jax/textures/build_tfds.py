@@ -48,7 +48,7 @@ class Textures(tfds.core.GeneratorBasedBuilder):
         if (self.data_path / "features.json").exists():  # built: to read it, the source need not be there
             features = tfds.features.FeaturesDict.from_config(str(self.data_path))
             return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
-        return build.info_of(self, self.recipe, self.recipe.open(self.splits[0]))
+        return build_examples.info(self, self.recipe, self.recipe.open(self.splits[0]))
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         del dl_manager
