@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ncl_jax.data import pictures, rows, workers
+from ncl_jax.data import decoders, pictures, rows, workers
 from ncl_jax.data import position as position_lib
 from ncl_jax.data.datasets import Dataset
 from ncl_jax.data.pictures import BadImage
@@ -190,8 +190,8 @@ class CropStream:
                 self._damaged[item.id] = os.fspath(error.filename)
             raise
         key, id = self._epoch_key(item.epoch), int(row["id"])
-        draws = [pictures.uniform(key, id * self._views + view) for view in range(self._views)]
-        views, box = pictures.crops(row["image"], draws, **self._crop)
+        draws = [pictures.Uniform(key, id * self._views + view) for view in range(self._views)]
+        views, box = decoders.crops(row["image"], draws, **self._crop)
         made = {"box": box, "label": row["label"], "id": id} | dict(zip(self._pictures, views, strict=True))
         if self.dataset.textures:
             made["texture"] = np.stack([self._texture(number, row) for number in range(len(self.dataset.textures))])
@@ -199,7 +199,7 @@ class CropStream:
 
     def _texture(self, number: int, row: rows.Row) -> np.ndarray:
         try:
-            return pictures.squeezed(row["textures"][number], side=self._crop["side"])[0]
+            return decoders.squeezed(row["textures"][number], side=self._crop["side"])[0]
         except BadImage:
             self._damaged[int(row["id"])] = self.dataset.textures[number].record_name(int(row["id"]))
             raise
@@ -217,7 +217,7 @@ class CropStream:
         def decoded(index: int) -> dict[str, Any]:
             row = find(index)
             others[index] = {key: value for key, value in row.items() if key != "image"}
-            return {"image": pictures.decode(row["image"])}
+            return {"image": decoders.decode(row["image"])}
 
         specs = {"image": ((height, width, 3), np.uint8)}
         (held,) = workers.fill([range(size)], decoded, specs, size=size, threads=self._threads)

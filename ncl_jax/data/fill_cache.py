@@ -11,7 +11,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from ncl_jax.data import device_cache, pictures, rows, workers
+from ncl_jax.data import decoders, device_cache, rows, workers
 from ncl_jax.data.datasets import Dataset
 from ncl_jax.data.device_cache import Cache
 from ncl_jax.errors import UserError
@@ -114,7 +114,7 @@ class _Reader:
 
     def _picture(self, read: Callable[[], rows.Row]) -> dict[str, Any]:
         row = read()
-        image, aspect = pictures.squeezed(row["image"], side=self._side)
+        image, aspect = decoders.squeezed(row["image"], side=self._side)
         return {"image": image, "aspect": aspect, "label": row["label"]}
 
     def _stand_in(self, start: int, arrays: dict[str, np.ndarray], filled: np.ndarray) -> None:

@@ -14,6 +14,7 @@ import functools
 import io
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -31,6 +32,8 @@ TRIES = 10
 _BITS, _GOLDEN = 2**64 - 1, 0x9E3779B97F4A7C15
 GAP = 2  # a JPEG is decoded at a lower resolution only if twice what is needed is left, as in Pillow's thumbnails
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Encoded = bytes | UInt8[np.ndarray, "h w 3"]
 Box = tuple[int, int, int, int]  # y, x, height, width in pixels
 
@@ -39,11 +42,11 @@ class BadImage(ValueError):
     """Bytes that are no whole image."""
 
 
-def _checked(function: Callable) -> Callable:
+def _checked(function: Callable[P, R]) -> Callable[P, R]:
     """`function` with everything that Pillow raises as BadImage: it has no common base for it."""
 
     @functools.wraps(function)
-    def checked(*args, **kwargs):
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
         except MemoryError:
@@ -205,15 +208,21 @@ def centre_crop(encoded: Encoded, *, resize: int, side: int) -> UInt8[np.ndarray
     return _cut(image, box, side)
 
 
-def uniform(key: int, id: int) -> Iterator[float]:
+class Uniform:
     """Endless uniform numbers in [0, 1) that follow from `key` (64 bits) and the id alone.
 
     SplitMix64 (Steele et al., 2014), seeded by a mix of both: it starts faster than a generator of NumPy.
     """
-    state = _mix(key ^ _mix((id + 1) * _GOLDEN & _BITS))
-    while True:
-        state = state + _GOLDEN & _BITS
-        yield (_mix(state) >> 11) * 2.0**-53
+
+    def __init__(self, key: int, id: int):
+        self._state = _mix(key ^ _mix((id + 1) * _GOLDEN & _BITS))
+
+    def __iter__(self) -> Iterator[float]:
+        return self
+
+    def __next__(self) -> float:
+        self._state = self._state + _GOLDEN & _BITS
+        return (_mix(self._state) >> 11) * 2.0**-53
 
 
 def _mix(x: int) -> int:

@@ -22,7 +22,7 @@ import numpy as np
 
 from ncl_jax.augment.views import recipe
 from ncl_jax.config import Config
-from ncl_jax.data import pictures, rows, texture_datasets, workers
+from ncl_jax.data import decoders, rows, texture_datasets, workers
 from ncl_jax.data.crop_stream import CropStream
 from ncl_jax.data.datasets import Dataset, open_dataset
 from ncl_jax.errors import UserError
@@ -112,7 +112,7 @@ def _eval_batches(
 
     def picture(read: Callable[[], rows.Row]) -> dict[str, Any]:
         row = read()
-        image = pictures.centre_crop(row["image"], resize=resize, side=size)
+        image = decoders.centre_crop(row["image"], resize=resize, side=size)
         return {"image": image} | {key: row[key] for key in integers}
 
     specs: workers.Specs = {"image": ((size, size, 3), np.uint8)} | dict.fromkeys(integers, ((), np.int32))

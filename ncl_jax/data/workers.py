@@ -1,16 +1,20 @@
 """Threads that fill batches of arrays, a few batches ahead, where one bad record spoils nothing."""
 
 import contextlib
+import functools
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from ncl_jax.data.pictures import BadImage
 
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of processor time, and in how many it has them
+MOST = 32  # threads: more would wait for Python's lock
 AHEAD = 2  # batches under way beside the one that is waited for
 SHARES = 2  # parts of a batch per thread: records differ in size
 
@@ -27,8 +31,19 @@ class Filled(NamedTuple, Generic[Item]):
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processor cores that this process may use: of the machine's, or of what a container has of them."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, _quota() or allowed)
+
+
+@functools.cache
+def _quota() -> int | None:
+    """The cores' worth of time that a container's processes are given, rounded up; None: as much as there is."""
+    try:
+        time, period = QUOTA.read_text().split()
+        return -(-int(time) // int(period))
+    except (OSError, ValueError):  # no containers, or "max"
+        return None
 
 
 @contextlib.contextmanager
@@ -55,9 +70,10 @@ def fill(
 ) -> Generator[Filled[Item], None, None]:
     """`function` over the items of each batch (of at most `size`), in order.
 
-    The row of an item for which it raises BadImage or OSError stays zero and is not filled. `threads`: one per core.
+    The row of an item for which it raises BadImage or OSError stays zero and is not filled. `threads`: one per core, at
+    the most MOST.
     """
-    threads = threads or cores()
+    threads = threads or min(cores(), MOST)
     with pool(threads, "pictures") as readers:
         waiting: deque[tuple[Filled[Item], list[Future]]] = deque()
         for items in batches:

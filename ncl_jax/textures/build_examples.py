@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, Int, UInt8, UInt32
 from PIL import Image
 
-from ncl_jax.data import datasets, pictures, prepared, rows, workers
+from ncl_jax.data import datasets, decoders, pictures, prepared, rows, workers
 from ncl_jax.data.texture_datasets import texture_name
 from ncl_jax.textures.synthesis import synthesize
 
@@ -158,8 +158,8 @@ def exemplar_batches(
         row = read()
         made = {name: row[name] for name in integers}
         try:
-            draws = pictures.uniform(key, int(row["id"]))
-            return made | {"decodes": True, "exemplars": pictures.exemplars(row["image"], draws, side=recipe.exemplar)}
+            draws = pictures.Uniform(key, int(row["id"]))
+            return made | {"decodes": True, "exemplars": decoders.exemplars(row["image"], draws, side=recipe.exemplar)}
         except pictures.BadImage:
             return made | {"decodes": False, "exemplars": 0}
 

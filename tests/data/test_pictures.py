@@ -11,7 +11,7 @@ from ncl_jax.data import pictures
 
 
 def crops(data, id=0, *, views=2, scale=(0.2, 1.0), side=24, source=False):
-    draws = [pictures.uniform(7, 2 * id + view) for view in range(views)]
+    draws = [pictures.Uniform(7, 2 * id + view) for view in range(views)]
     return pictures.crops(data, draws, scale=scale, side=side, source=source)
 
 
@@ -94,7 +94,7 @@ def test_boxes_have_torchvisions_distribution():
     torch.manual_seed(0)
     image = torch.zeros(3, 60, 100)
     theirs = np.array([RandomResizedCrop.get_params(image, [0.2, 1.0], [3 / 4, 4 / 3]) for _ in range(6000)])
-    ours = np.array([pictures.sample_box(60, 100, pictures.uniform(5, id), scale=(0.2, 1.0)) for id in range(6000)])
+    ours = np.array([pictures.sample_box(60, 100, pictures.Uniform(5, id), scale=(0.2, 1.0)) for id in range(6000)])
     stats = pytest.importorskip("scipy.stats")
     for column in range(4):
         assert stats.ks_2samp(ours[:, column], theirs[:, column]).pvalue > 1e-3
@@ -103,19 +103,19 @@ def test_boxes_have_torchvisions_distribution():
 
 
 def test_uniform_numbers_are_uniform_and_independent():
-    numbers = np.array([list(itertools.islice(pictures.uniform(3, id), 8)) for id in range(4000)])
+    numbers = np.array([list(itertools.islice(pictures.Uniform(3, id), 8)) for id in range(4000)])
     assert numbers.min() >= 0
     assert numbers.max() < 1
     stats = pytest.importorskip("scipy.stats")
     assert stats.kstest(numbers.ravel(), "uniform").pvalue > 1e-3
     table = np.concatenate([numbers, np.roll(numbers, 1, axis=0)], axis=1)  # with the neighbouring id's
     assert np.abs(np.corrcoef(table.T) - np.eye(16)).max() < 0.07
-    assert next(pictures.uniform(3, 1)) == next(pictures.uniform(3, 1)) != next(pictures.uniform(4, 1))
+    assert next(pictures.Uniform(3, 1)) == next(pictures.Uniform(3, 1)) != next(pictures.Uniform(4, 1))
 
 
 @pytest.mark.parametrize(("size", "box"), [((10, 1000), (0, 493, 10, 13)), ((1000, 10), (493, 0, 13, 10))])
 def test_no_try_fits_a_narrow_strip(size, box):
-    assert pictures.sample_box(*size, pictures.uniform(1, 2), scale=(0.9, 1.0)) == box
+    assert pictures.sample_box(*size, pictures.Uniform(1, 2), scale=(0.9, 1.0)) == box
 
 
 def test_views_are_independent_and_ids_differ():
@@ -193,7 +193,7 @@ def test_exemplars_are_the_centre_and_any_place():
     whole = picture(2, 30, 40)
     cut = pictures.exemplars(whole, iter([0.0, 0.999]), side=14)
     np.testing.assert_array_equal(cut, [whole[8:22, 13:27], whole[:14, 26:]])
-    one, other = (pictures.exemplars(encoded(whole), pictures.uniform(1, id), side=14) for id in (1, 2))
+    one, other = (pictures.exemplars(encoded(whole), pictures.Uniform(1, id), side=14) for id in (1, 2))
     np.testing.assert_array_equal(one[0], other[0])
     assert (one[1] != other[1]).any()
 
@@ -239,7 +239,7 @@ def test_bad_bytes_are_errors(data):
         crops,
         pictures.decode,
         lambda d: pictures.squeezed(d, side=8),
-        lambda d: pictures.exemplars(d, pictures.uniform(1, 1), side=8),
+        lambda d: pictures.exemplars(d, pictures.Uniform(1, 1), side=8),
         lambda d: pictures.centre_crop(d, resize=8, side=8),
     ):
         with pytest.raises(pictures.BadImage):

@@ -111,7 +111,7 @@ IMAGES = [
 @many
 @given(mutated(IMAGES))
 def test_images(data):
-    draws = [pictures.uniform(1, view) for view in range(2)]
+    draws = [pictures.Uniform(1, view) for view in range(2)]
     for read in (
         lambda: pictures.centre_crop(data, resize=16, side=16),
         lambda: pictures.crops(data, draws, scale=(0.2, 1.0), side=16, source=True)[0],
