@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from ncl_jax import feed, methods, metrics, optim, parallel, preview, state, step, workdir
 from ncl_jax.checkpoint import Checkpoints
 from ncl_jax.config import Config
-from ncl_jax.data import datasets, stream
+from ncl_jax.data import datasets, rows, stream
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import protocol
 
@@ -73,7 +73,7 @@ def _train(
         # What is learnt: fresh, or as the newest good checkpoint has it.
         method = methods.build(config, total_steps)
         optimizer = optim.optimizer(config, steps_per_epoch)
-        num_classes = data.num_classes or 0
+        num_classes = rows.classes(data)
         keep_every = config.checkpoint.keep_every_epochs * steps_per_epoch
         checkpoints = stack.enter_context(
             Checkpoints(run_dir, keep=config.checkpoint.keep, keep_every_steps=keep_every)
@@ -166,8 +166,8 @@ def _due(config: Config, done: int, steps_per_epoch: int) -> bool:
 
 def _measured(run_dir: Path, done: int) -> bool:
     """Whether it was, as the first process's log says: on all processes the same."""
-    rows = metrics.read(run_dir / "metrics.jsonl") if jax.process_index() == 0 else []
-    there = np.array(any(row["step"] == done and "loss" not in row for row in rows))
+    log = metrics.read(run_dir / "metrics.jsonl") if jax.process_index() == 0 else []
+    there = np.array(any(row["step"] == done and "loss" not in row for row in log))
     return bool(there if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(there))
 
 

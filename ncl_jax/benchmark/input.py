@@ -10,7 +10,7 @@ from ncl_jax import feed, negatives, parallel
 from ncl_jax.benchmark import program, timing
 from ncl_jax.benchmark.result import Options, Result, Row, spread
 from ncl_jax.config import Config
-from ncl_jax.data import prefetch, stream, workers
+from ncl_jax.data import prefetch, rows, stream, workers
 from ncl_jax.data.datasets import Dataset
 
 WARM_UP = 3  # calls
@@ -75,7 +75,7 @@ def _row(name: str, timed: timing.Timing, config: Config, ours: timing.Timing) -
 def _waits(config: Config, data: Dataset, seconds: float) -> Row:
     """The loop of `pretrain` without its reports: how long it waits for input, of all the time."""
     mesh = parallel.data_mesh()
-    step, state = program.uncompiled(config, mesh, num_classes=data.num_classes or 0)
+    step, state = program.uncompiled(config, mesh, num_classes=rows.classes(data))
     opening = time.perf_counter()
     with feed.open_feed(config, data, mesh, step, state) as steps:
         opened = time.perf_counter() - opening

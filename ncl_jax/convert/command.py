@@ -13,7 +13,7 @@ from ncl_jax.checkpoint import Checkpoints
 from ncl_jax.config import Config
 from ncl_jax.convert import layouts, run_state, verify, writers
 from ncl_jax.convert.network import Network
-from ncl_jax.data import datasets
+from ncl_jax.data import datasets, rows
 from ncl_jax.errors import UserError
 from ncl_jax.evaluation import protocol
 
@@ -114,7 +114,8 @@ def start_run(network: Network, config: Config, folder: str | os.PathLike) -> li
     steps_per_epoch = data.num_examples // config.batch
     total = config.epochs * steps_per_epoch
     method, optimizer = methods.build(config, total), optim.optimizer(config, steps_per_epoch)
-    fresh = state.create(config, method, optimizer, num_classes=data.num_classes or 0, mesh=mesh)
+    num_classes = rows.classes(data)
+    fresh = state.create(config, method, optimizer, num_classes=num_classes, mesh=mesh)
     goes_on = "queue" in fresh.extra and network.layout == "MoCo" and network.momentum is not None
     epoch = (network.epoch or 0) if goes_on else 0
     step = epoch * steps_per_epoch
@@ -128,7 +129,7 @@ def start_run(network: Network, config: Config, folder: str | os.PathLike) -> li
         fresh, step=np.asarray(step, np.int32), params=params, extra=extra, optimizer=optimizer_state or fresh.optimizer
     )
     with workdir.claim(run_dir, config), Checkpoints(run_dir) as checkpoints:
-        notes: dict[str, Any] = {"num_classes": data.num_classes or 0, "num_examples": data.num_examples}
+        notes: dict[str, Any] = {"num_classes": num_classes, "num_examples": data.num_examples}
         notes["position"] = {"epoch": epoch, "offset": 0}
         checkpoints.save(step, jax.device_put(current, parallel.replicated(mesh)), notes, wait=True)
     return _told(network, config, fresh, goes_on, epoch, folder)

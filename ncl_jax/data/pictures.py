@@ -3,7 +3,7 @@ squares at native resolution for textures.
 
 Pillow lets go of the interpreter while it decodes and resizes, so threads keep every core busy; and it is what
 torchvision's reference results were made with. Training's crops are resized by cykooz-resizer, which does the same
-three times as fast, in vector instructions, and rounds otherwise by a grey level. Needs no TensorFlow.
+three times as fast, in vector instructions, and rounds otherwise, by a grey level. Needs no TensorFlow.
 
 An image is its encoded bytes (JPEG, PNG, GIF, BMP) or decoded pixels, uint8 `[h w 3]`. Every function raises BadImage
 where the bytes are no image, are cut off, or hold more than MAX_PIXELS (known from the header, before anything is
@@ -101,7 +101,7 @@ def _cut(image: Image.Image, box: Sequence[float], side: int) -> UInt8[np.ndarra
 
 
 def _cuts(image: Image.Image, boxes: Sequence[Sequence[float]], side: int) -> Iterator[UInt8[np.ndarray, "s s 3"]]:
-    """The `_cut` of each of `boxes`, within a grey level of it."""
+    """The `_cut` of each of `boxes`, within a grey level of it (two, in 19 of 86,590 random crops of all kinds)."""
     if simd is None:
         yield from (_cut(image, box, side) for box in boxes)
         return

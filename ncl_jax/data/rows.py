@@ -19,6 +19,7 @@ from ncl_jax.data.datasets import Dataset
 from ncl_jax.errors import Unreadable, UserError
 
 Row = dict[str, Any]
+LOOKED_AT = 64  # labels that stand for those of a whole split
 
 
 def lookup(dataset: Dataset) -> Callable[[int], Row]:
@@ -107,6 +108,12 @@ def first_labels(dataset: Dataset, most: int) -> Int[np.ndarray, " n"]:
         return dataset.folder_labels[:count]
     (batch,) = in_order(dataset, 0, count, count)
     return np.array([read()["label"] for read in batch])
+
+
+def classes(dataset: Dataset) -> int:
+    """How many classes the labels tell apart; 0 where there are none, as in STL-10's unlabelled split."""
+    count = dataset.num_classes or 0
+    return count if count and (first_labels(dataset, LOOKED_AT) >= 0).any() else 0
 
 
 def check_labels(dataset: Dataset, ids: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> None:

@@ -18,7 +18,6 @@ from ncl_jax.evaluation.subject import Encoder, Subject
 
 __all__ = ["Encoder", "Subject", "check", "evaluate", "evaluate_run", "evaluate_torch", "evaluate_workdir", "online"]
 
-LOOKED_AT = 64  # labels
 _BY_LABELS = "kNN, linear probe"  # left out where there are none
 
 
@@ -37,7 +36,7 @@ def check(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:
     test = subject.open()
     overlap.need_other_images(subject.train_set, test)
     for dataset in (subject.train_set, test):
-        if (rows.first_labels(dataset, LOOKED_AT) < 0).any():
+        if (rows.first_labels(dataset, rows.LOOKED_AT) < 0).any():
             raise UserError(f"dataset {dataset.name}[{dataset.split}]: has images without a label; name another split")
     settings = subject.config.evaluation
     if subject.unlabelled:

@@ -11,6 +11,7 @@ from builders_imagenet import GeirhosConflictStimuli, Imagenet2012Real, real_lab
 
 from ncl_jax import config, parallel
 from ncl_jax.data import prepared
+from ncl_jax.errors import UserError
 from ncl_jax.evaluation import protocol, report, sets
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "eval"
@@ -112,7 +113,7 @@ def test_tables_show_every_set(results):
         "edges",
         "stylized",
         "pets, own probe",
-        "corruptions, mean (severities 1, 5)",
+        "corruptions, mean of 3 corruptions (severities 1, 5)",
     ):
         assert text in table
         assert f"| {text} |" in markdown
@@ -204,7 +205,8 @@ def test_published_corruptions_as_a_folder(make_subject, drawn):
 
 def test_published_corruptions_of_tfds_by_their_names():
     opened = []
-    subject = mock.Mock(open=lambda name, split: opened.append((name, split)))
+    ten = mock.Mock(class_names=tuple(map(str, range(10))), num_classes=10)
+    subject = mock.Mock(open=lambda name, split: opened.append((name, split)) or ten, train_set=ten)
     for dataset in ("cifar10_corrupted", "cifar10_corrupted:1.0.0", "imagenet2012_corrupted"):
         chosen = sets.corruptions.Settings(names=("glass_blur",), severities=(2,), dataset=dataset)
         sets.corruptions.check(subject, chosen)
@@ -213,6 +215,37 @@ def test_published_corruptions_of_tfds_by_their_names():
         ("cifar10_corrupted/frosted_glass_blur_2:1.0.0", "test"),
         ("imagenet2012_corrupted/glass_blur_2", "validation"),
     ]
+
+
+@pytest.mark.parametrize("numbered", ["set", "probe", "both", "none"])
+def test_classes_that_tfds_calls_by_their_numbers_have_no_names(numbered):
+    """cifar10 names its classes, cifar10_1 and cifar10_corrupted do not: TFDS gives "0" to "9"."""
+    numbers, names = ("0", "1", "2"), ("bird", "cat", "dog")
+    subject = mock.Mock(
+        train_set=mock.Mock(class_names=numbers if numbered in ("probe", "both") else names, num_classes=3)
+    )
+    dataset = mock.Mock(class_names=numbers if numbered in ("set", "both") else names[::-1], num_classes=3)
+    place = sets.domain.columns(subject, dataset)
+    np.testing.assert_array_equal(place, [2, 1, 0] if numbered == "none" else [0, 1, 2])
+    dataset.num_classes, dataset.class_names = 4, ("0", "1", "2", "3")
+    if numbered in ("set", "none"):
+        with pytest.raises(UserError, match="no class in common"):
+            sets.domain.columns(subject, dataset)
+
+
+def test_published_corruptions_of_other_classes_are_told_at_the_start():
+    dataset = mock.Mock(class_names=("ant", "bee"), num_classes=2)
+    subject = mock.Mock(open=lambda *_: dataset, train_set=mock.Mock(class_names=("bird", "cat", "dog"), num_classes=3))
+    with pytest.raises(UserError, match="no class in common"):
+        sets.corruptions.check(subject, sets.corruptions.Settings(dataset="imagenet2012_corrupted"))
+
+
+def test_a_mean_over_some_of_the_corruptions_says_so():
+    title = sets.corruptions._part
+    assert title({"corruptions": 15, "severities": [1, 2, 3, 4, 5]}) == ""
+    assert title({"corruptions": 2, "severities": [5, 4, 3, 2, 1]}) == " of 2 corruptions"
+    assert title({"corruptions": 1, "severities": [3]}) == " of 1 corruption (severity 3)"
+    assert title({"corruptions": 15, "severities": [1, 5]}) == " (severities 1, 5)"
 
 
 def test_published_images_are_taken_whole(make_subject, drawn, monkeypatch):

@@ -14,18 +14,21 @@ from ncl_jax.evaluation.rows import Row
 from ncl_jax.evaluation.sets import domain
 from ncl_jax.schema import nearest, option
 
+ALL = len(corruptions.NAMES)
 
-def _of_severities(result: Mapping[str, Any]) -> str:
-    """Where it is a mean over some of the severities, of which."""
-    severities = result.get("severities", corruptions.SEVERITIES)
+
+def _part(result: Mapping[str, Any]) -> str:
+    """Where it is a mean over some of the corruptions or severities, of how many and of which."""
+    count, severities = result.get("corruptions", ALL), result.get("severities", corruptions.SEVERITIES)
+    some = f" of {count} corruption{'s' * (count > 1)}" if count < ALL else ""
     if set(severities) == {*corruptions.SEVERITIES}:
-        return ""
-    return f" (severit{'y' if len(severities) == 1 else 'ies'} {', '.join(map(str, severities))})"
+        return some
+    return f"{some} (severit{'y' if len(severities) == 1 else 'ies'} {', '.join(map(str, severities))})"
 
 
 ROWS = (
-    Row("mean", "{name}, mean", about=_of_severities),
-    Row("mce", "{name}, mCE", " %", about=_of_severities),
+    Row("mean", "{name}, mean", about=_part),
+    Row("mce", "{name}, mCE", " %", about=_part),
 )
 OUT_OF_DOMAIN = True
 
@@ -52,8 +55,8 @@ def check(subject: Any, settings: Settings) -> None:
         if severity not in corruptions.SEVERITIES:
             raise Mistake(f"config.evaluation.sets: severity {severity}: one of 1, 2, 3, 4, 5")
     if settings.dataset:
-        for name, severity in ((n, s) for n in settings.names for s in settings.severities):
-            _open(subject, settings, name, severity)
+        opened = [_open(subject, settings, n, s) for n in settings.names for s in settings.severities]
+        domain.columns(subject, opened[0])
     else:
         subject.open(split=settings.split)
 

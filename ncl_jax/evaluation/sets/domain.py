@@ -30,7 +30,7 @@ class Settings:
 
 
 def check(subject: Any, settings: Settings) -> None:
-    _columns(subject, subject.open(settings.dataset, settings.split))
+    columns(subject, subject.open(settings.dataset, settings.split))
 
 
 def run(subject: Any, settings: Settings) -> dict[str, Any]:
@@ -40,16 +40,16 @@ def run(subject: Any, settings: Settings) -> dict[str, Any]:
 
 def score(subject: Any, dataset: Any, found: Any, *, per_class: bool = False) -> dict[str, Any]:
     """The probe's accuracy on the features `found` of a set, and how many classes and images it counts."""
-    columns = _columns(subject, dataset)
+    place = columns(subject, dataset)
     probabilities, labels = subject.probe.predict(found["features"]), found["label"]
-    knn.check_labels(labels, len(columns))
-    columns = np.where(np.isin(np.arange(len(columns)), labels), columns, -1)  # a list can name more than there is
-    scores = robustness.subset_accuracy(probabilities, labels, columns)
+    knn.check_labels(labels, len(place))
+    place = np.where(np.isin(np.arange(len(place)), labels), place, -1)  # a list can name more than there is
+    scores = robustness.subset_accuracy(probabilities, labels, place)
     result: dict[str, Any] = {"top1": scores["unmasked"], "classes": scores["classes"], "images": scores["images"]}
     if scores["classes"] < subject.num_classes:
         result["masked"] = scores["masked"]
     if per_class:
-        truth = columns[labels]
+        truth = place[labels]
         result |= by_class(probabilities[truth >= 0], truth[truth >= 0], subject.train_set.class_names)
     return result
 
@@ -76,9 +76,17 @@ def by_class(
     return result | {"wordnet_correlation": {k: v for k, v in correlation.items() if np.isfinite(v)}}
 
 
-def _columns(subject: Any, dataset: Any) -> np.ndarray:
-    """The probe's column of each class of the set: by name or, where one of them has none, by number."""
+def columns(subject: Any, dataset: Any) -> np.ndarray:
+    """The probe's column of each class of the set: by name or, where one of them has none, by number.
+
+    Raises UserError where they have no class in common.
+    """
     known = subject.train_set
-    if not (dataset.class_names and known.class_names) and dataset.num_classes == known.num_classes:
+    if dataset.num_classes == known.num_classes and not (_named(dataset) and _named(known)):
         return np.arange(dataset.num_classes)
     return robustness.class_map(dataset.class_names, known.class_names)
+
+
+def _named(dataset: Any) -> bool:
+    """TFDS calls classes without names by their numbers, as those of cifar10_1 and cifar10_corrupted."""
+    return dataset.class_names != tuple(map(str, range(len(dataset.class_names))))
