@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from ncl_jax import feed, methods, metrics, optim, parallel, preview, state, step, workdir
+from ncl_jax import feed, methods, metrics, optim, parallel, preview, signals, state, step, workdir
 from ncl_jax.checkpoint import Checkpoints
 from ncl_jax.config import Config
 from ncl_jax.data import datasets, rows, stream
@@ -106,7 +106,7 @@ def _train(
         if report:
             report.start(current)
         trace = stack.enter_context(metrics.profile(run_dir)) if profile and chief else None
-        stop = stack.enter_context(_sigterm())
+        stop = stack.enter_context(signals.stops())
 
         means, timer, in_flight = metrics.Means(), _Timer(), deque()
         pending: tuple[int, Any, dict[str, float]] | None = None
@@ -152,8 +152,11 @@ def _train(
                     if not last:  # it holds the features of all images
                         finished = None
             if stopping or (last and stop):
+                by = "Ctrl-C" if signal.SIGINT in stop else "SIGTERM"
                 if report:
-                    report.bar.say(f"SIGTERM: saved step {done} of {total_steps}; the same command goes on from there")
+                    report.bar.say(f"{by}: saved step {done} of {total_steps}; the same command goes on from there")
+                if signal.SIGINT in stop:
+                    raise KeyboardInterrupt
                 return None
         return finished or protocol.subject_of(encoder, current)
 
@@ -288,28 +291,7 @@ class _Timer:
         return speed
 
 
-@contextlib.contextmanager
-def _sigterm() -> Iterator[list[bool]]:
-    """A list that is no longer empty once SIGTERM has come; the handler before is put back in the end.
-
-    Of several processes each has jax's own handler, which tells the others: it must stay in place.
-    """
-    came: list[bool] = []
-    if jax.process_count() > 1:
-        yield came
-        return
-    try:
-        before = signal.signal(signal.SIGTERM, lambda *_: came.append(True))
-    except ValueError:  # not the main thread (a notebook's worker, a test): signals are not ours there
-        yield came
-        return
-    try:
-        yield came
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _agree_to_stop(came: list[bool], calls: int) -> bool:
+def _agree_to_stop(came: list[int], calls: int) -> bool:
     """All processes stop after the same step. `calls` counts by one: the processes agree on a number yet to come, and
     the steps that one call takes from a cache could pass over it."""
     if jax.process_count() == 1:

@@ -18,6 +18,7 @@ FLOORS = {
     "config_file": 0,
     "losses": 0,
     "parallel": 0,
+    "signals": 0,
     "models": 0,
     "augment": 0,
     "textures": 0,

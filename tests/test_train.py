@@ -254,6 +254,28 @@ def test_sigterm_saves_and_says_how_to_go_on(overrides, tmp_path):
     assert any(path.name.isdigit() for path in (tmp_path / "checkpoints").iterdir())
 
 
+def test_ctrl_c_saves_and_a_second_one_does_not_wait(config, tmp_path, monkeypatch, capfd):
+    agree, presses = train._agree_to_stop, {3: 1}
+
+    def pressed(came, calls):
+        for _ in range(presses.get(calls, 0)):
+            os.kill(os.getpid(), signal.SIGINT)
+        return agree(came, calls)
+
+    monkeypatch.setattr(train, "_agree_to_stop", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        train.pretrain(config, str(tmp_path))
+    output = capfd.readouterr()
+    assert "Ctrl-C: saved step 3 of 16; the same command goes on from there" in output.out + output.err
+    assert "once more to stop at once" in output.err
+    assert workdir.kept_steps(tmp_path) == [3]
+    presses[3] = 2
+    with pytest.raises(KeyboardInterrupt):
+        train.pretrain(config, str(tmp_path))
+    assert workdir.kept_steps(tmp_path) == [3, 4]  # the end of an epoch
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_a_workdir_of_another_config_is_refused(finished, overrides, capsys):
     arguments = ["pretrain", f"--config={SMOKE}", f"--workdir={finished}", *flags(overrides)]
     assert main.main([*arguments, "--config.optim.learning_rate=0.5"]) == 1

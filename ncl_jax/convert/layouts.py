@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ import numpy as np
 from ncl_jax.convert import files, haiku, mlp, names, sgd
 from ncl_jax.convert.network import Network
 from ncl_jax.errors import UserError
+
+log = logging.getLogger(__name__)
 
 _ANCHOR = re.compile(r"(?P<prefix>(?:.*\.)?)(?P<first>layer1|res2|4)\.0\.conv1\.weight")
 _STYLE = {"layer1": "torchvision", "res2": "detectron2", "4": "sequence"}
@@ -135,7 +138,7 @@ def _network(path: Path, tree: dict, tensors: dict[str, np.ndarray], note: Mappi
         architecture=architecture,
         variables=names.to_tree(kept),
         width=width,
-        stem=_stem(side, note.get("stem"), stem),
+        stem=_stem(path, side, note.get("stem"), stem),
         padding=_padding(layout, side),
         layout=_layout_name(path, layout, style, prefix[len(container) :], ours=bool(note)),
         classifier=classifier,
@@ -277,9 +280,15 @@ def _target(tensors, prefix, style, layout, heads, used, architecture) -> dict[s
     return None
 
 
-def _stem(side: int, noted: Any, given: str | None) -> str:
+def _stem(path: Path, side: int, noted: Any, given: str | None) -> str:
     """The name of the stem; a 3x3 convolution is `small` unless the file or the caller says otherwise."""
     fitting = names.stems(side, given)
     if given is None and noted in fitting:
         return noted
+    if given is None and len(fitting) > 1:
+        log.warning(
+            "%s: does not say what the stride of its 3x3 first convolution is: taken for 1, stem small; where it is 2, "
+            "give stem medium",
+            path,
+        )
     return given or ("small" if "small" in fitting else fitting[0])

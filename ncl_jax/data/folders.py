@@ -5,6 +5,8 @@ The classes are the labels of the split `train` where there is one, else those o
 dot are passed over.
 """
 
+import functools
+import logging
 import os
 import random
 from pathlib import Path
@@ -16,8 +18,10 @@ from ncl_jax import storage
 from ncl_jax.data import splits
 from ncl_jax.errors import Mistake, UserError
 
+log = logging.getLogger(__name__)
+
 IMAGES = (".jpg", ".jpeg", ".png")  # in any case
-_EXPECTED = "expected PATH/split/label/*.jpg|png, or PATH/label/*.jpg|png"
+_EXPECTED = "expected PATH/split/label/*.jpg|png, PATH/label/*.jpg|png or, without labels, PATH/all/*.jpg|png"
 
 
 def split_names(name: str) -> tuple[str, ...]:
@@ -94,9 +98,24 @@ def _levels(root: Path) -> dict[str, list[Path]]:
 
 def _images(split: str, labels: list[Path]) -> list[tuple[str, str]]:
     """(label, path) of the image files in the folders of the labels, shuffled by the split's name."""
-    found = [(label.name, os.fspath(path)) for label in labels for path in _entries(label)]
+    found, others = [], []
+    for label in labels:
+        for path in _entries(label):
+            if path.name.lower().endswith(IMAGES):
+                found.append((label.name, os.fspath(path)))
+            else:
+                others.append(path)
+    if others:
+        _left_out(len(others), others[0])
     random.Random(split).shuffle(found)
     return found
+
+
+@functools.cache  # once: a split is opened time and again
+def _left_out(count: int, first: Path) -> None:
+    what = "a folder" if first.is_dir() else f"none of {', '.join(IMAGES)}"
+    more = f", and {count - 1} more" if count > 1 else ""
+    log.warning("left out of the images: %s, which is %s%s", first, what, more)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -106,5 +125,4 @@ def _folders(folder: Path) -> list[Path]:
 
 def _entries(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if not entry.name.startswith(".")]
-    return [folder / name for name in sorted(names) if name.lower().endswith(IMAGES)]
+        return [folder / name for name in sorted(entry.name for entry in entries) if not name.startswith(".")]

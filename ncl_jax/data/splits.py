@@ -45,7 +45,8 @@ def unknown(name: str, spec: str, known: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(strange, known, n=1, cutoff=0.8)
     if near:
         return Mistake(f"dataset {name}: no split {strange!r}; did you mean {near[0]!r}?")
-    return NoSplit(f"dataset {name}: no split {spec!r}; it has {', '.join(known) or 'none'}")
+    slices = f"; of one, slices are train and test: {known[0]}[:80%], {known[0]}[80%:]" if len(known) == 1 else ""
+    return NoSplit(f"dataset {name}: no split {spec!r}; it has {', '.join(known) or 'none'}{slices}")
 
 
 def _bound(text: str | None, default: int, size: int) -> int:

@@ -119,8 +119,9 @@ def load(path: str, overrides: Mapping[str, Any] | None = None) -> Plan:
 
 def _parse(raw: dict[str, Any]) -> Study:
     raw, ready = dict(raw), {}
-    if not raw.get("base"):
-        raise UserError("config.base: is missing; the config file that the runs start from, e.g. 'configs/demo.py'")
+    if not isinstance(raw.get("base"), str) or not raw["base"]:
+        fault = "is missing" if not raw.get("base") else "is no name of a file"
+        raise UserError(f"config.base: {fault}; the config file that the runs start from, e.g. 'configs/demo.py'")
     variants = _mapping(raw.pop("variants", {}), "variants")
     if not variants:
         raise UserError("config.variants: is missing; a section per variant, e.g. {'baseline': {}}")

@@ -30,6 +30,7 @@ from ncl_jax.textures.levels import exemplar_side
 VERSION = "3.0.0"  # another one whenever a texture changes
 SHARD = 1280  # images: the most of one file; a file of the source is cut into equal parts up to this
 SHOW_EVERY = 2.0  # seconds: the progress
+SIZES = 100  # files of an image folder, at the most, whose sizes are looked at
 NAMED = 5  # images that do not decode
 PATIENCE = 30 * 24 * 3600  # seconds that a process which has built its files waits for the others
 
@@ -207,8 +208,10 @@ def _claim(recipe: Recipe, shards: dict[str, list[Shard]], folder: str) -> list[
             theirs = json.loads(file.read())
         known = theirs["splits"]
         changes = [f"{key} {theirs.get(key)} is now {value}" for key, value in ours.items() if value != theirs.get(key)]
-        changes += [f"{split} {known[split]} is now {mark}" for split, mark in splits.items()
-                    if known.get(split, mark) != mark]  # fmt: skip
+        for split, mark in splits.items():
+            before = known.get(split, mark)
+            if before != {key: mark.get(key) for key in before}:  # one of before 2026-11-29 has no sizes
+                changes.append(f"{split} {before} is now {mark}")
         if changes:
             raise UserError(
                 f"{folder}: holds another build ({'; '.join(changes)}); remove it or give another --data_dir"
@@ -230,12 +233,19 @@ def _claim(recipe: Recipe, shards: dict[str, list[Shard]], folder: str) -> list[
 
 
 def _fingerprint(dataset: datasets.Dataset) -> dict[str, Any]:
-    """The number of records of a split and a hash of their order, wherever its files lie."""
+    """The number of records of a split and a hash of their order, wherever its files lie; of an image folder with the
+    sizes of some files, by which another folder of the same names is told from it."""
     if dataset.paths:
         order = [os.path.join(*path.replace("\\", "/").split("/")[-2:]) for path in dataset.paths]
+        some = dataset.paths[:: -(-len(dataset.paths) // SIZES)]
+        sizes = {"sizes": _hash([str(os.path.exists(path) and os.path.getsize(path)) for path in some])}
     else:
-        order = [str(chunk.take) for chunk in dataset.chunks]
-    return {"records": dataset.num_examples, "order": hashlib.sha256("\n".join(order).encode()).hexdigest()[:16]}
+        order, sizes = [str(chunk.take) for chunk in dataset.chunks], {}
+    return {"records": dataset.num_examples, "order": _hash(order), **sizes}
+
+
+def _hash(lines: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def _put(path: str, write: Any, writer: Any) -> None:

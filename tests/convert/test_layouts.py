@@ -161,8 +161,10 @@ def test_momentum_of_several_groups_is_left_out(backbone, mlp, tmp_path):
     assert momentum(groups) is None
 
 
-def test_stem_of_three_by_three(read, backbone, tmp_path):
-    assert read(backbone(side=3)).stem == "small"
+def test_stem_of_three_by_three(read, backbone, tmp_path, caplog):
+    with caplog.at_level("WARNING"):
+        assert read(backbone(side=3)).stem == "small"
+    assert "stride of its 3x3 first convolution is: taken for 1, stem small" in caplog.text
     network = read(backbone(side=3), stem="medium")
     save_torch(network, tmp_path / "b.npz")
     assert load_torch(tmp_path / "b.npz").stem == "medium"  # the file says so itself

@@ -41,6 +41,18 @@ def test_folder(folder):
     assert (part.num_examples, part.title) == (3, f"folder:{folder}[train[:50%]]")
 
 
+def test_what_is_no_image_in_a_folder_is_told_once(folder, caplog):
+    inside = folder / "train" / "cat"
+    (inside / "deeper").mkdir()
+    (inside / "deeper" / "a.jpg").write_bytes(encoded(picture(1)))
+    (inside / "x.webp").write_bytes(b"")
+    (inside / ".hidden").write_bytes(b"")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert open_dataset(f"folder:{folder}", "train").num_examples == 6
+    assert caplog.messages == [f"left out of the images: {inside / 'deeper'}, which is a folder, and 1 more"]
+
+
 def flat(tmp_path, labels=("cat", "dog"), count=5):
     for label in labels:
         (tmp_path / label).mkdir()

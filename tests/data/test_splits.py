@@ -38,3 +38,10 @@ def test_all_and_names_with_a_dash():
 def test_refusals(spec, words):
     with pytest.raises(UserError, match=words.replace("[", r"\[")):
         splits.parse("x", spec, SIZES)
+
+
+def test_where_there_is_one_split_slices_of_it_are_named():
+    with pytest.raises(UserError) as caught:
+        splits.parse("x", "test", {"train": 10})
+    words = "no split 'test'; it has train; of one, slices are train and test: train[:80%], train[80%:]"
+    assert str(caught.value) == f"dataset x: {words}"

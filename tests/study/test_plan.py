@@ -121,6 +121,7 @@ PATCH = {"patch": {}}
     ("changes", "message"),
     [
         ({"base": ""}, "config.base: is missing"),
+        ({"base": {"epochs": 2}}, "config.base: is no name of a file; the config file that the runs start from"),
         ({"base": "configs/smokee.py"}, "variant baseline: --config=configs/smokee.py: no such file"),
         ({"variants": {}}, "config.variants: is missing"),
         ({"variants": {"a/b": {}}}, "config.variants: 'a/b' names a folder"),

@@ -1,6 +1,7 @@
 """Texture datasets: true to their source, and the same however the build went."""
 
 import dataclasses
+import json
 import shutil
 import signal
 import subprocess
@@ -64,6 +65,31 @@ def test_slices_of_a_folder_without_splits_find_their_textures(tmp_path):
         (made,) = texture_datasets.pair(dataset, [recipe.name], data_dir=data_dir).textures
         ids = [datasets.open_dataset(source, "train").paths.index(path) for path in dataset.paths]
         assert columns.read(made, "id") == ids
+
+
+def test_another_folder_of_the_same_names_is_refused(tmp_path):
+    """As a copy in which the images were made anew."""
+    data_dir = str(tmp_path / "tfds")
+    for number, place in enumerate(("first", "second")):
+        (tmp_path / place / "photos" / "a").mkdir(parents=True)
+        for index in range(4):
+            image = picture(9 * number + index, 32, 32)
+            (tmp_path / place / "photos" / "a" / f"{index}.jpg").write_bytes(encoded(image))
+    plans = [
+        build.plan(f"folder:{tmp_path / place / 'photos'}", quality="draft", size=32, data_dir=data_dir)
+        for place in ("first", "second")
+    ]
+    folder, _ = build.build(*plans[0])
+    with pytest.raises(UserError, match=r"holds another build \(train "):
+        build.build(*plans[1])
+    path = Path(folder) / "recipe.json"
+    recipe = json.loads(path.read_text())
+    shutil.move(tmp_path / "first", tmp_path / "elsewhere")
+    moved = build.plan(f"folder:{tmp_path / 'elsewhere' / 'photos'}", quality="draft", size=32, data_dir=data_dir)
+    assert build.build(*moved) == (folder, True)
+    del recipe["splits"]["train"]["sizes"]  # of an earlier version
+    path.write_text(json.dumps(recipe))
+    assert build.build(*moved) == (folder, True)
 
 
 def test_a_killed_build_goes_on_to_the_same_files(data_dir, built, tmp_path):
