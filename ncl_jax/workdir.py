@@ -202,12 +202,14 @@ def kept_steps(folder: Path) -> list[int]:
     return sorted(int(p.name) for p in steps if not storage.in_bucket(p) or (p / "commit_success.txt").exists())
 
 
-def check_network(folder: Path, config: config_lib.Config) -> None:
-    """UserError where the config asks for another state than the run in the folder has, which then cannot be read."""
-    old, new = config_lib.to_dict(read_config(folder)), config_lib.to_dict(config)
-    changes = [line for line in config_lib.difference(old, new) if line.startswith(_STATE)]
-    if changes:
-        raise UserError(f"--workdir={folder}: its run has another network ({'; '.join(changes)}); leave this as it was")
+def changes(folder: Path, config: config_lib.Config) -> list[str]:
+    """What the config has otherwise than the run in the folder, a line each; UserError where it asks for another state,
+    which then cannot be read."""
+    lines = config_lib.difference(config_lib.to_dict(read_config(folder)), config_lib.to_dict(config))
+    network = [line for line in lines if line.startswith(_STATE)]
+    if network:
+        raise UserError(f"--workdir={folder}: its run has another network ({'; '.join(network)}); leave this as it was")
+    return lines
 
 
 def check_same(folder: Path, config: config_lib.Config) -> None:

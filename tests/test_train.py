@@ -144,6 +144,7 @@ def test_another_evaluation_leaves_the_runs_own_alone(finished, capsys):
     assert (finished / "results.json").read_bytes() == before
     changed = json.loads((finished / "results_changed.json").read_text())
     assert changed["sets"] == {}
+    assert "evaluation.knn_k: 20 -> 3" in changed["changed"]
     assert changed["linear_top1"] == json.loads(before)["linear_top1"]
     assert f"wrote {finished / 'results_changed.json'}\n" in capsys.readouterr().out
     assert main.main(["evaluate", f"--workdir={finished}", "--config.model.width=0.5"]) == 1  # and harms no checkpoint

@@ -1,6 +1,6 @@
 """What is measured on a run or a checkpoint: kNN, a linear probe and, with that one probe, every test set."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +84,12 @@ def evaluate(subject: Subject) -> dict[str, Any]:
     return results | {"skipped": missing | failed, "datasets": in_domain | subject.opened}
 
 
-def evaluate_run(subject: Subject, run_dir: Path, *, name: str = "") -> dict[str, Any]:
+def evaluate_run(subject: Subject, run_dir: Path, *, name: str = "", changed: Sequence[str] = ()) -> dict[str, Any]:
     """`evaluate`, written to `results.json` (or `results_NAME.json`) and shown; the curves of the run drawn anew, but
-    for another evaluation than its own (`name`). What was measured on the subject before is not measured again."""
+    for another evaluation than its own (`name`), which also notes what is `changed`. What was measured on the subject
+    before is not measured again."""
     subject.folder, subject.name, subject.say = run_dir, name, speaker()
-    results = evaluate(subject)
+    results = evaluate(subject) | ({"changed": list(changed)} if name else {})
     if jax.process_index() == 0:
         path = run_dir / (f"results_{name}.json" if name else "results.json")
         workdir.write_json(path, results)
@@ -106,11 +107,12 @@ def evaluate_run(subject: Subject, run_dir: Path, *, name: str = "") -> dict[str
 def evaluate_workdir(config: Config, folder: str, *, name: str = "") -> dict[str, Any]:
     """`evaluate_run` on the newest good checkpoint of a workdir. `name`: of the evaluation, for its file."""
     run_dir = storage.locate(folder)
-    workdir.check_network(run_dir, config)
+    changed = workdir.changes(run_dir, config)
     mesh = parallel.data_mesh()
     encoder = Encoder(config, mesh)
     check(Subject(encoder, {}, say=speaker()))
-    return evaluate_run(subject_of(encoder, restore(config, run_dir, mesh)[0]), run_dir, name=name)
+    subject = subject_of(encoder, restore(config, run_dir, mesh)[0])
+    return evaluate_run(subject, run_dir, name=name, changed=changed)
 
 
 def evaluate_torch(config: Config, file: str, folder: str, *, stem: str | None = None) -> dict[str, Any]:
