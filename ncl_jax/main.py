@@ -174,7 +174,7 @@ def _overrides(arguments: Sequence[str]) -> dict[str, str]:
         flag = rest.pop(0)
         name, equals, value = flag.partition("=")
         if not name.startswith("--config."):
-            raise UserError(f"unknown argument {flag!r}; see --help")
+            raise UserError(f"unknown argument {flag!r}; see --help (settings are --config.KEY=VALUE)")
         if not equals:
             if not rest:
                 raise UserError(f"{flag}: needs a value")

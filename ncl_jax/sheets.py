@@ -39,13 +39,18 @@ def grid(columns: Sequence[Any], titles: Sequence[str]) -> Image.Image:
     zoom = max(1, -(-_TILE // side))
     step = side * zoom + _GAP
     sheet = Image.new("RGB", (len(columns) * step + _GAP, len(columns[0]) * step + _HEADER + _GAP), "white")
-    font = ImageFont.load_default(13)
     for x, (column, title) in enumerate(zip(columns, titles, strict=True)):
-        ImageDraw.Draw(sheet).text((_GAP + x * step, 5), title, "black", font)
+        ImageDraw.Draw(sheet).text((_GAP + x * step, 5), title, "black", _font(title, side * zoom))
         for y, tile in enumerate(to_bytes(column)):
             big = Image.fromarray(tile).resize((side * zoom, side * zoom), Image.Resampling.NEAREST)
             sheet.paste(big, (_GAP + x * step, _HEADER + y * step))
     return sheet
+
+
+def _font(title: str, width: int) -> Any:
+    """In which the title is no wider."""
+    length = ImageFont.load_default(13).getlength(title)
+    return ImageFont.load_default(13 * min(1.0, width / max(1.0, length)))
 
 
 def source_maps(sources: Int[Any, "n h w 3"], exemplar_sides: tuple[int, int]) -> UInt8[np.ndarray, "n h w 3"]:

@@ -52,3 +52,13 @@ def test_a_map_tells_exemplars_and_places_apart():
     step = np.abs(np.diff(colours.astype(int), axis=2)).max()
     assert 0 < step <= 4  # a contiguous piece is smooth
     assert len(np.unique(colours[0, ::12, ::12].reshape(-1, 3), axis=0)) == 64
+
+
+def test_a_long_title_ends_with_its_column():
+    columns = [np.zeros((1, 32, 32, 3))] * 2
+    width = sheets.grid(columns, ["", ""]).width
+    for title in ("a title that is far too long for it", ""):
+        inked = np.asarray(sheets.grid(columns, ["", title]).convert("L"))[: sheets._HEADER] < 128
+        assert not inked[:, : width // 2].any()
+        assert not inked[:, width - sheets._GAP :].any()
+        assert inked.any() == bool(title)
