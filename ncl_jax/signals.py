@@ -22,7 +22,8 @@ def stops() -> Iterator[list[int]]:
         if number == signal.SIGINT:
             if came:
                 raise KeyboardInterrupt
-            os.write(2, b"\nCtrl-C: this step is saved; once more to stop at once\n")  # print may be under way
+            # Not by print, which may be what was interrupted.
+            os.write(2, b"\nCtrl-C: stopping once this step is saved; again to stop at once\n")
         came.append(number)
 
     before = {}

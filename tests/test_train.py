@@ -268,7 +268,7 @@ def test_ctrl_c_saves_and_a_second_one_does_not_wait(config, tmp_path, monkeypat
         train.pretrain(config, str(tmp_path))
     output = capfd.readouterr()
     assert "Ctrl-C: saved step 3 of 16; the same command goes on from there" in output.out + output.err
-    assert "once more to stop at once" in output.err
+    assert "stopping once this step is saved; again to stop at once" in output.err
     assert workdir.kept_steps(tmp_path) == [3]
     presses[3] = 2
     with pytest.raises(KeyboardInterrupt):
