@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 MANY = 8  # cores from which on there are processes
 SMALL = 2**13  # bytes of an image that is done sooner than sent
-ROOM = 2**26  # bytes that both share, taken as they are needed; what is larger is done by the thread
+ROOM = 2**25  # bytes that both share, taken as they are needed; what is larger is done by the thread
 
 
 def wanted() -> int:
@@ -155,7 +155,7 @@ def _beside(function: Callable[Concatenate[Encoded, P], R]) -> Callable[Concaten
         except OverflowError:  # before anything was sent
             _idle.append(decoder)
             return function(encoded, *args, **kwargs)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: something else writes to its output
             log.warning("a process that decodes images has ended, its thread goes on: %s", error)
             decoder.end()
             return function(encoded, *args, **kwargs)

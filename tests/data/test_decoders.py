@@ -123,6 +123,15 @@ def test_a_process_that_is_killed_is_done_without(caplog):
     assert len(decoders._idle) == 1  # the second of two
 
 
+def test_a_process_that_says_something_else_is_done_without(tmp_path, monkeypatch, caplog):
+    (tmp_path / "sitecustomize.py").write_text("print('welcome to this cluster')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with caplog.at_level(logging.WARNING):
+        np.testing.assert_array_equal(decoders.decode(PHOTO), pictures.decode(PHOTO))
+    assert "its thread goes on" in caplog.text
+    assert decoders._idle == []
+
+
 def test_none_can_be_started(monkeypatch, caplog):
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with caplog.at_level(logging.WARNING):
