@@ -87,7 +87,7 @@ def _root(name: str) -> Path:
     if storage.in_bucket(path):
         raise Mistake(f"dataset {name}: folders are read from disks; copy it to one, or store it as a dataset of TFDS")
     if not root.is_dir():
-        raise UserError(f"dataset {name}: no such folder; {_EXPECTED} at {root}")
+        raise UserError(f"dataset {name}: no such folder; {_EXPECTED} at {root.absolute()}")
     return root
 
 
