@@ -255,7 +255,15 @@ def test_sigterm_saves_and_says_how_to_go_on(overrides, tmp_path):
     assert any(path.name.isdigit() for path in (tmp_path / "checkpoints").iterdir())
 
 
-def test_ctrl_c_saves_and_a_second_one_does_not_wait(config, tmp_path, monkeypatch, capfd):
+@pytest.fixture
+def ctrl_c():
+    """As in a terminal: what a script starts behind `&` ignores it, these tests maybe too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_saves_and_a_second_one_does_not_wait(ctrl_c, config, tmp_path, monkeypatch, capfd):
     agree, presses = train._agree_to_stop, {3: 1}
 
     def pressed(came, calls):
