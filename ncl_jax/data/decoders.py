@@ -1,8 +1,8 @@
 """What `pictures` does, in processes of their own where there are many cores.
 
-Python lets one thread at a time hold its lock, and an image is in Python's hands for a tenth of its time: from some six
-cores on, threads that decode wait for each other. So each of them has a process there that does the work, and waits for
-it outside of the lock. What is done, and which pixels come out, is the same.
+Python lets one thread at a time hold its lock, and an image needs it for a quarter of its time (its header, memory and
+copies of its pixels): from some four cores on, threads that decode wait for each other. So each of them has a process
+there that does the work, and waits for it outside of the lock. What is done, and which pixels come out, is the same.
 
 A request and its answer lie in memory that both share; a line through a pipe says how many bytes of what. A process
 ends with the one that started it. Where one cannot be started or is killed, the thread does the work itself.
