@@ -106,7 +106,7 @@ def first_labels(dataset: Dataset, most: int) -> Int[np.ndarray, " n"]:
     count = min(most, dataset.num_examples)
     if dataset.folder_labels is not None:
         return dataset.folder_labels[:count]
-    (batch,) = in_order(dataset, 0, count, count)
+    (batch,) = in_order(dataclasses.replace(dataset, textures=()), 0, count, count)
     return np.array([read()["label"] for read in batch])
 
 

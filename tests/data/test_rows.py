@@ -24,3 +24,16 @@ def test_images_without_labels_have_no_classes(folder, labels, classes):
 
 def test_no_label_at_all(folder):
     assert rows.classes(dataclasses.replace(folder, num_classes=None)) == 0
+
+
+def test_for_its_labels_no_texture_is_read():
+    """Which may mean all of them, held in memory."""
+    read, looked_up = {"id": 0, "image": b"", "label": 1}, []
+    whole = {"name": "x", "split": "train", "num_examples": 3, "num_classes": 2, "image_key": "image"}
+    whole |= {"label_key": "label", "extra_keys": (), "image_shape": None, "names": {}}
+    texture = datasets.Dataset(**whole, reader=lambda index: looked_up.append(index) or read)
+    dataset = datasets.Dataset(**whole, reader=lambda index: read, textures=(texture,))
+    assert rows.classes(dataset) == 2
+    assert looked_up == []
+    assert rows.lookup(dataset)(0)["textures"] == [b""]
+    assert looked_up == [0]
