@@ -3,7 +3,8 @@
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -26,16 +27,23 @@ def stops() -> Iterator[list[int]]:
             os.write(2, b"\nCtrl-C: stopping once this step is saved; again to stop at once\n")
         came.append(number)
 
-    before = {}
-    try:
-        if jax.process_count() == 1:
-            before[signal.SIGTERM] = signal.signal(signal.SIGTERM, ask)
-            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as behind a shell's &
-                before[signal.SIGINT] = signal.signal(signal.SIGINT, ask)
-    except ValueError:  # not the main thread (a notebook's worker, a test): signals are not ours there
-        pass
-    try:
+    handlers = {}
+    if jax.process_count() == 1:
+        handlers[signal.SIGTERM] = ask
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as behind a shell's &
+            handlers[signal.SIGINT] = ask
+    with handled(handlers):
         yield came
+
+
+@contextlib.contextmanager
+def handled(handlers: Mapping[int, Callable[[int, Any], None]]) -> Iterator[None]:
+    """These handlers by signal, and in the end those before; none where signals are not ours: beside the main thread,
+    as in a notebook's worker or a test."""
+    ours = handlers if threading.current_thread() is threading.main_thread() else {}
+    before = {number: signal.signal(number, handler) for number, handler in ours.items()}
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -36,6 +36,7 @@ def pretrain(config: Config, folder: str, *, profile: bool = False) -> dict[str,
 
     Raises:
       UserError: bad input, before any compute is spent; or a loss that is no longer finite.
+      KeyboardInterrupt: Ctrl-C ended the run early, with everything saved.
     """
     mesh, data, encoder = prepare(config)
     with workdir.claim(folder, config) as run_dir:

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 
 from ncl_jax import config as config_lib
-from ncl_jax import train, workdir
+from ncl_jax import signals, train, workdir
 from ncl_jax.benchmark import machine
 from ncl_jax.config import Config
 from ncl_jax.errors import UserError, first_line
@@ -200,12 +200,5 @@ def _stopping() -> Iterator[None]:
     def stop(*_: object) -> None:
         raise _Stop
 
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread: signals are not ours there
+    with signals.handled({signal.SIGTERM: stop}):
         yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
