@@ -9,10 +9,8 @@ import json
 import logging
 import math
 import os
-import shutil
 import sys
 import tempfile
-import time
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -180,56 +178,3 @@ def profile(workdir: Path) -> Iterator[Callable[[int], None]]:
 def overview(params: Any) -> str:
     """A line per parameter with its shape, and their total."""
     return parameter_overview.get_parameter_overview(params, include_stats=False)
-
-
-class Progress:
-    """A bar with the time left where output is a terminal; else a plain line every now and then."""
-
-    def __init__(self, total: int, start: int = 0, *, unit: str = "step") -> None:
-        self._stream, self._unit = sys.stdout, unit
-        self._total, self._done = total, start
-        self._first: tuple[int, float] | None = None  # the first update: compiling is over
-        self._text = ""
-
-    def update(self, step: int, scalars: Scalars | None = None) -> None:
-        """Redraw the bar; with new `scalars` also where there is no terminal."""
-        self._done = step
-        self._first = self._first or (step, time.perf_counter())
-        if scalars:
-            self._text = "  ".join(f"{name} {_short(value)}" for name, value in scalars.items())
-        if self._stream.isatty():
-            width = shutil.get_terminal_size().columns - 1
-            filled = 20 * step // self._total
-            bar = "\u2501" * filled + "\u2500" * (20 - filled)
-            self._stream.write("\r" + f"{bar} {self._position()}  {self._text}"[:width].ljust(width))
-        elif scalars:
-            self._stream.write(f"{self._unit} {self._position()}  {self._text}\n")
-        self._stream.flush()
-
-    def say(self, line: str) -> None:
-        """A line of its own, above the bar."""
-        if self._stream.isatty():
-            self._stream.write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
-        self._stream.write(line + "\n")
-        self._stream.flush()
-
-    def close(self) -> None:
-        if self._stream.isatty():
-            self._stream.write("\n")
-
-    def _position(self) -> str:
-        first, began = self._first or (self._done, 0.0)
-        if self._done == first:
-            return f"{self._done}/{self._total}"
-        left = (time.perf_counter() - began) / (self._done - first) * (self._total - self._done)
-        return f"{self._done}/{self._total} {_clock(left)} left"
-
-
-def _short(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds + 0.5), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from ncl_jax import feed, methods, metrics, optim, parallel, preview, signals, state, step, workdir
+from ncl_jax import feed, methods, metrics, optim, parallel, preview, progress, signals, state, step, workdir
 from ncl_jax.checkpoint import Checkpoints
 from ncl_jax.config import Config
 from ncl_jax.data import datasets, rows, stream
@@ -223,7 +223,7 @@ class _Report:
         self._config, self._run_dir, self._done = config, run_dir, done
         self._writer = metrics.writer(run_dir, done)
         self._collapsed = False
-        self.bar = metrics.Progress(total_steps, done)
+        self.bar = progress.Bar(total_steps, done)
 
     def __enter__(self) -> "_Report":
         return self

@@ -14,6 +14,7 @@ FLOORS = {
     "locks": 0,
     "storage": 0,
     "schema": 0,
+    "progress": 0,
     "config": 0,
     "config_file": 0,
     "losses": 0,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from ncl_jax import progress
 from ncl_jax.data import decoders, device_cache, rows, workers
 from ncl_jax.data.datasets import Dataset
 from ncl_jax.data.device_cache import Cache
@@ -19,7 +19,6 @@ from ncl_jax.errors import UserError
 log = logging.getLogger(__name__)
 
 TOGETHER = 256  # records decoded at a time; so far, at most, is a bad one from the one that takes its place
-EVERY = 10.0  # seconds between two lines of progress
 
 
 def side_of(dataset: Dataset, image_size: int) -> int:
@@ -39,8 +38,8 @@ def fill(
     """Every image, squeezed to a square of `side` pixels, on the devices; each process reads what its devices hold.
 
     A record that does not decode is named in the log, and the nearest that does takes its place. How far it is stands
-    there every ten seconds. Raises UserError for what does not fit, before anything is read; for more bad records than
-    `max_bad_share`; and for damaged files.
+    there every half a minute. Raises UserError for what does not fit, before anything is read; for more bad records
+    than `max_bad_share`; and for damaged files.
     """
     device_cache.check_fits(dataset.num_examples, side, mesh)
     dataset = dataclasses.replace(dataset, textures=())
@@ -65,8 +64,8 @@ class _Reader:
         self._dataset, self._side, self._threads = dataset, side, threads
         self._labels = np.zeros(dataset.num_examples, np.int32)
         self._aspects = np.zeros(dataset.num_examples, np.float32)
-        self._done = 0
-        self._began = self._told = time.monotonic()
+        what = f"reading {dataset.name}[{dataset.split}] onto the devices"
+        self._countdown = progress.Countdown(what, dataset.num_examples // jax.process_count(), log.info)
         self.bad, self.last_bad = 0, ""
 
     def part(self, low: int, high: int) -> np.ndarray:
@@ -79,8 +78,7 @@ class _Reader:
             rows.check_labels(self._dataset, np.arange(start, stop), arrays["label"])
             images[start - low : stop - low] = arrays["image"]
             self._labels[start:stop], self._aspects[start:stop] = arrays["label"], arrays["aspect"]
-            self._done += len(filled)
-            self._tell()
+            self._countdown.add(len(filled))
         return images
 
     def columns(self) -> tuple[np.ndarray, np.ndarray]:
@@ -88,15 +86,6 @@ class _Reader:
             return self._labels, self._aspects
         # Each process has filled its own range of what was zero.
         return tuple(np.sum(multihost_utils.process_allgather(x), axis=0) for x in (self._labels, self._aspects))
-
-    def _tell(self) -> None:
-        now = time.monotonic()
-        if now - self._told < EVERY:
-            return
-        self._told = now
-        name, total = f"{self._dataset.name}[{self._dataset.split}]", self._dataset.num_examples // jax.process_count()
-        left = (now - self._began) / self._done * (total - self._done)
-        log.info("reading %s onto the devices: %d of %d images, %.0f s left", name, self._done, total, left)
 
     def _read(self, low: int, high: int) -> Iterator[tuple[int, dict[str, np.ndarray], np.ndarray]]:
         """(first index, arrays, which rows are filled) of a batch of records after the other."""

@@ -1,8 +1,7 @@
 """The paper's linear probe on a frozen encoder: random crops and flips of the training images (section 4.1)."""
 
 import itertools
-import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,40 +9,44 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Key, Num
 
-from ncl_jax import models, parallel
+from ncl_jax import models, parallel, progress
 from ncl_jax.augment.views import normalize
 from ncl_jax.config import Config
 from ncl_jax.data import prefetch, stream
 from ncl_jax.data.datasets import Dataset
 from ncl_jax.evaluation import linear_probe
 
-log = logging.getLogger(__name__)
-
 
 def fit(
-    config: Config, model: models.ResNet, variables: Mapping[str, Any], dataset: Dataset, mesh: Mesh
+    config: Config,
+    model: models.ResNet,
+    variables: Mapping[str, Any],
+    dataset: Dataset,
+    mesh: Mesh,
+    *,
+    say: Callable[[str], None] = lambda line: None,
 ) -> linear_probe.Probe:
     """`linear_probe.fit_augmented` with what `config.evaluation` says of epochs, rate and batch.
 
-    Where the devices or too few images make the batch another one, the rate changes in proportion.
+    Where the devices or too few images make the batch another one, the rate changes in proportion. `say` takes lines
+    for the user: that, and how far it is.
     """
     settings = config.evaluation
     source = training_crops(config, dataset, batch=settings.probe_batch, mesh=mesh)
     rate = settings.probe_learning_rate * source.batch / settings.probe_batch
-    if source.batch != settings.probe_batch and jax.process_index() == 0:
-        log.info(
-            "the probe learns from batches of %d, not %d, at a rate of %g", source.batch, settings.probe_batch, rate
-        )
+    if source.batch != settings.probe_batch:
+        say(f"the probe learns from batches of {source.batch}, not {settings.probe_batch}, at a rate of {rate:g}")
 
     @jax.jit
     def encode(variables: Mapping[str, Any], images: jax.Array, key: jax.Array) -> jax.Array:
         return jnp.asarray(model.apply(variables, normalize(flip(key, images)), train=False))
 
     keys = (jax.random.fold_in(jax.random.key(config.seed), step) for step in itertools.count())
+    steps = progress.Countdown("linear probe", settings.probe_epochs * source.steps_per_epoch, say, unit="steps")
     with prefetch.Prefetch(source, parallel.batch_sharding(mesh)) as batches:
         return linear_probe.fit_augmented(
             lambda images: encode(variables, images, next(keys)),
-            (batch for batch, _ in batches),
+            progress.told((batch for batch, _ in batches), steps),
             num_classes=dataset.num_classes or 0,
             epochs=settings.probe_epochs,
             steps_per_epoch=source.steps_per_epoch,

@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
-from ncl_jax import models, parallel
+from ncl_jax import models, parallel, progress
 from ncl_jax.augment.views import normalize
 from ncl_jax.config import Config
 from ncl_jax.data import prefetch
@@ -31,12 +31,13 @@ def fit(
     epochs: int,
     learning_rate: float,
     batch: int,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Scores:
     """A jitted function from images to class scores, trained on random crops and flips of `dataset`.
 
     SGD with Nesterov momentum 0.9 from `learning_rate` (per 256 images) by a cosine to zero, no weight decay, batch
     norm over the whole batch; the classifier begins at zero. Raises UserError for fewer images than devices, and for a
-    loss that is no longer finite.
+    loss that is no longer finite. `say` takes lines for the user: how far it is.
     """
     source = augmented_probe.training_crops(config, dataset, batch=batch, mesh=mesh)
     total = epochs * source.steps_per_epoch
@@ -71,8 +72,9 @@ def fit(
 
     value = jnp.zeros(())
     keys = (jax.random.fold_in(jax.random.key(config.seed), number) for number in itertools.count())
+    steps = progress.Countdown("fine-tuning", total, say, unit="steps")
     with prefetch.Prefetch(source, parallel.batch_sharding(mesh)) as batches:
-        for (images, _), key in zip(itertools.islice(batches, total), keys, strict=False):
+        for (images, _), key in zip(progress.told(itertools.islice(batches, total), steps), keys, strict=False):
             state, value = step(state, images["query"], images["label"], key)
     if not jnp.isfinite(value):
         raise UserError(f"fine-tuning: the loss is {value}; lower learning_rate = {learning_rate}")

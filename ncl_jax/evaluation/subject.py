@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, UInt8
 
-from ncl_jax import models, parallel, state
+from ncl_jax import models, parallel, progress, state
 from ncl_jax.augment.views import normalize
 from ncl_jax.config import Config
 from ncl_jax.data import datasets, stream
@@ -132,7 +132,9 @@ class Subject:
         `whole`: for stimuli that fill their images, as published sets of squares do: the shorter side goes to the
         image size and not to `evaluation.resize`, which would enlarge them and cut their border off.
         """
-        return self.encoder.kept.read(*self._reading(dataset, whole=whole))
+        batches = self.encoder.kept.read(*self._reading(dataset, whole=whole))
+        countdown = progress.Countdown(dataset.title, dataset.num_examples, self.say)
+        return progress.told(batches, countdown, each=self.encoder.batch)
 
     def _resize(self, dataset: datasets.Dataset, *, whole: bool = False) -> int:
         """To what the shorter side of its images goes: published squares stay whole."""
@@ -220,7 +222,7 @@ class Subject:
         train = self.train if self.config.evaluation.probe == "features" else None
         self.say("training the linear probe")
         if train is None:
-            return augmented_probe.fit(self.config, self.model, self.variables, self.train_set, self.mesh)
+            return augmented_probe.fit(self.config, self.model, self.variables, self.train_set, self.mesh, say=self.say)
         return linear_probe.fit(train["features"], train["label"], num_classes=self.num_classes, seed=self.config.seed)
 
     def knn(self) -> float:

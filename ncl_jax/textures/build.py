@@ -19,7 +19,7 @@ from typing import Any
 
 import jax
 
-from ncl_jax import metrics, parallel, workdir
+from ncl_jax import parallel, progress, workdir
 from ncl_jax.data import datasets, prepared
 from ncl_jax.data.tf import tf
 from ncl_jax.errors import UserError, first_line
@@ -259,7 +259,7 @@ def _write(recipe: Recipe, shards: list[Shard], process: int) -> None:
     total = sum(shard.high - shard.low for shard in shards)
     todo = [shard for shard in shards if not shard.done]
     done = total - sum(shard.high - shard.low for shard in todo)
-    bar = metrics.Progress(total, done, unit="image")
+    bar = progress.Bar(total, done, unit="image")
     if done:
         bar.say(f"{done} of {total} images are there already")
     unread: list[str] = []

@@ -3,6 +3,7 @@
 import numpy as np
 from builders import Jpegs
 
+from ncl_jax import progress
 from ncl_jax.data import datasets, prepared, stream, subset
 from ncl_jax.evaluation import augmented_probe, protocol, sets
 
@@ -20,6 +21,24 @@ def test_fine_tuning_learns_more_than_the_probe_of_a_random_encoder(make_subject
     assert found["half"]["train_images"] == 30
     assert found["finetune"]["images"] == found["half"]["images"] == 21
     assert found["finetune"]["top1"] > 0.6
+
+
+def test_how_far_what_takes_long_is_stands_in_lines(make_subject, monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    corrupted = {"names": ("contrast",), "severities": (1,), "split": "train"}
+    chosen = {"finetune": {"epochs": 2, "batch": 16}, "corruptions": corrupted}
+    subject, lines = make_subject(chosen, probe="augmented", probe_epochs=3, probe_batch=32), []
+    subject.say = lines.append
+    there, _ = protocol.check(subject)
+    sets.run(subject, there)
+    told = [line.partition(",")[0] for line in lines if line.endswith(" left")]
+    trained = [f"fine-tuning: {step} of 6 steps" for step in range(2, 7)] + ["linear probe: 2 of 3 steps"]
+    assert [line for line in told if line.endswith("steps")] == trained
+    images = [line.partition(": ") for line in told if line.endswith("images")]
+    assert {title for title, _, _ in images} == {subject.train_set.title, subject.open().title}
+    assert [done for title, _, done in images if title == subject.train_set.title] == [
+        f"{done} of 60 images" for done in (32, 48, 60)
+    ]
 
 
 def test_the_probe_fits_few_images_and_any_number_of_devices(make_subject, monkeypatch):

@@ -48,6 +48,7 @@ def run(subject: Any, settings: Settings) -> dict[str, Any]:
         epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         batch=settings.batch,
+        say=subject.say,
     )
     found = features.extract(scores, subject.batches(subject.open()), sharding=parallel.batch_sharding(subject.mesh))
     right = np.argmax(found["features"], axis=1) == found["label"]
