@@ -8,7 +8,6 @@ the dataset), and the files come out the same.
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import json
 import os
 import time
@@ -20,7 +19,7 @@ from typing import Any
 import jax
 
 from ncl_jax import parallel, progress, workdir
-from ncl_jax.data import datasets, prepared
+from ncl_jax.data import datasets, prepared, texture_datasets
 from ncl_jax.data.tf import tf
 from ncl_jax.errors import UserError, first_line
 from ncl_jax.textures import QUALITIES, build_examples, build_sample
@@ -30,7 +29,6 @@ from ncl_jax.textures.levels import exemplar_side
 VERSION = "3.0.0"  # another one whenever a texture changes
 SHARD = 1280  # images: the most of one file; a file of the source is cut into equal parts up to this
 SHOW_EVERY = 2.0  # seconds: the progress
-SIZES = 100  # files of an image folder, at the most, whose sizes are looked at
 NAMED = 5  # images that do not decode
 PATIENCE = 30 * 24 * 3600  # seconds that a process which has built its files waits for the others
 
@@ -201,8 +199,8 @@ def shards_of(recipe: Recipe, split: str, folder: str) -> list[Shard]:
 def _claim(recipe: Recipe, shards: dict[str, list[Shard]], folder: str) -> list[str]:
     """Note what this folder is built of, or see that it is the same; splits may be added. Returns all of its splits."""
     ours = {key: value for key, value in dataclasses.asdict(recipe).items() if key not in ("source", "data_dir")}
-    splits = {split: _fingerprint(part[0].dataset) for split, part in shards.items()}
-    path = os.path.join(folder, "recipe.json")
+    splits = {split: texture_datasets.fingerprint(part[0].dataset) for split, part in shards.items()}
+    path = os.path.join(folder, texture_datasets.RECIPE)
     if tf.io.gfile.exists(path):
         with tf.io.gfile.GFile(path) as file:
             theirs = json.loads(file.read())
@@ -210,7 +208,7 @@ def _claim(recipe: Recipe, shards: dict[str, list[Shard]], folder: str) -> list[
         changes = [f"{key} {theirs.get(key)} is now {value}" for key, value in ours.items() if value != theirs.get(key)]
         for split, mark in splits.items():
             before = known.get(split, mark)
-            if before != {key: mark.get(key) for key in before}:  # one of before 2026-11-29 has no sizes
+            if not texture_datasets.same_source(before, mark):
                 changes.append(f"{split} {before} is now {mark}")
         if changes:
             raise UserError(
@@ -230,22 +228,6 @@ def _claim(recipe: Recipe, shards: dict[str, list[Shard]], folder: str) -> list[
 
     _put(path, write, uuid.uuid4().hex[:8])  # containers that share the folder may share a process number too
     return list(splits)
-
-
-def _fingerprint(dataset: datasets.Dataset) -> dict[str, Any]:
-    """The number of records of a split and a hash of their order, wherever its files lie; of an image folder with the
-    sizes of some files, by which another folder of the same names is told from it."""
-    if dataset.paths:
-        order = [os.path.join(*path.replace("\\", "/").split("/")[-2:]) for path in dataset.paths]
-        some = dataset.paths[:: -(-len(dataset.paths) // SIZES)]
-        sizes = {"sizes": _hash([str(os.path.exists(path) and os.path.getsize(path)) for path in some])}
-    else:
-        order, sizes = [str(chunk.take) for chunk in dataset.chunks], {}
-    return {"records": dataset.num_examples, "order": _hash(order), **sizes}
-
-
-def _hash(lines: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def _put(path: str, write: Any, writer: Any) -> None:

@@ -124,5 +124,12 @@ def test_refusals(data_dir, folder, tmp_path):
     shifted = dataclasses.replace(fewer, chunks=(dataclasses.replace(fewer.chunks[0], skip=1),))
     with pytest.raises(UserError, match=r"jpegs\[train\[:59\]\]: record 0 has label 0, not 1"):
         pair(shifted, ["jpegs"], data_dir=str(data_dir))
+    for index, path in enumerate(open_dataset(f"folder:{folder}", "train").paths):  # 0 to 5, in an order of its own
+        place = tmp_path / "renamed" / "train" / Path(path).parent.name
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place / (Path(path).name if index else "zebra.jpg"))
+    images = open_dataset(f"folder:{folder}", "train")
+    with pytest.raises(UserError, match=r"is where the texture of .* should be; give files the same names"):
+        pair(images, [f"folder:{tmp_path}/renamed"])
     with pytest.raises(UserError, match="no texture dataset is paired with it"):
         take(dataset, 1)

@@ -82,11 +82,17 @@ def test_another_folder_of_the_same_names_is_refused(tmp_path):
     folder, _ = build.build(*plans[0])
     with pytest.raises(UserError, match=r"holds another build \(train "):
         build.build(*plans[1])
+    for split in ("train", "any[:50%]", "all"):  # nor does training take them for its own
+        with pytest.raises(UserError, match=r"is none of .*second.*: it is of another folder, or files have changed"):
+            texture_datasets.pair(
+                datasets.open_dataset(plans[1][0].source, split), [plans[0][0].name], data_dir=data_dir
+            )
     path = Path(folder) / "recipe.json"
     recipe = json.loads(path.read_text())
     shutil.move(tmp_path / "first", tmp_path / "elsewhere")
     moved = build.plan(f"folder:{tmp_path / 'elsewhere' / 'photos'}", quality="draft", size=32, data_dir=data_dir)
     assert build.build(*moved) == (folder, True)
+    assert texture_datasets.pair(datasets.open_dataset(moved[0].source, "all"), [moved[0].name], data_dir=data_dir)
     del recipe["splits"]["train"]["sizes"]  # of an earlier version
     path.write_text(json.dumps(recipe))
     assert build.build(*moved) == (folder, True)
