@@ -1,20 +1,35 @@
-"""How far a piece of work is, for the eye."""
+"""How far a piece of work is, for the eye: nothing that it says is worth the work.
 
+Where nobody hears it (Ctrl-C ends `tee` behind a pipe too) or the log's disk is full, it says nothing.
+"""
+
+import contextlib
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 EVERY = 30.0  # seconds between two lines of a countdown
 Item = TypeVar("Item")
+
+
+def say(line: str, stream: TextIO | None = None) -> None:
+    """Print a line, at once; on stdout by default."""
+    _write(line + "\n", stream or sys.stdout)
+
+
+def _write(text: str, stream: TextIO) -> None:
+    with contextlib.suppress(OSError):
+        stream.write(text)
+        stream.flush()
 
 
 class Bar:
     """A bar with the time left where output is a terminal; else a plain line every now and then."""
 
     def __init__(self, total: int, start: int = 0, *, unit: str = "step") -> None:
-        self._stream, self._unit = sys.stdout, unit
+        self._terminal, self._unit = sys.stdout.isatty(), unit
         self._total, self._done = total, start
         self._first: tuple[int, float] | None = None  # the first update: compiling is over
         self._text = ""
@@ -25,25 +40,22 @@ class Bar:
         self._first = self._first or (step, time.perf_counter())
         if scalars:
             self._text = "  ".join(f"{name} {_short(value)}" for name, value in scalars.items())
-        if self._stream.isatty():
+        if self._terminal:
             width = shutil.get_terminal_size().columns - 1
             filled = 20 * step // self._total
             bar = "\u2501" * filled + "\u2500" * (20 - filled)
-            self._stream.write("\r" + f"{bar} {self._position()}  {self._text}"[:width].ljust(width))
+            _write("\r" + f"{bar} {self._position()}  {self._text}"[:width].ljust(width), sys.stdout)
         elif scalars:
-            self._stream.write(f"{self._unit} {self._position()}  {self._text}\n")
-        self._stream.flush()
+            say(f"{self._unit} {self._position()}  {self._text}")
 
     def say(self, line: str) -> None:
         """A line of its own, above the bar."""
-        if self._stream.isatty():
-            self._stream.write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
-        self._stream.write(line + "\n")
-        self._stream.flush()
+        blank = "\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r" if self._terminal else ""
+        say(blank + line)
 
     def close(self) -> None:
-        if self._stream.isatty():
-            self._stream.write("\n")
+        if self._terminal:
+            say("")
 
     def _position(self) -> str:
         first, began = self._first or (self._done, 0.0)

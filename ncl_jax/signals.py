@@ -23,8 +23,9 @@ def stops() -> Iterator[list[int]]:
         if number == signal.SIGINT:
             if came:
                 raise KeyboardInterrupt
-            # Not by print, which may be what was interrupted.
-            os.write(2, b"\nCtrl-C: stopping once this step is saved; again to stop at once\n")
+            # Not by print, which may be what was interrupted; and behind a pipe nobody may hear it any more.
+            with contextlib.suppress(OSError):
+                os.write(2, b"\nCtrl-C: stopping once this step is saved; again to stop at once\n")
         came.append(number)
 
     handlers = {}

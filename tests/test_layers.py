@@ -15,6 +15,7 @@ FLOORS = {
     "storage": 0,
     "schema": 0,
     "progress": 0,
+    "command_line": 0,
     "config": 0,
     "config_file": 0,
     "losses": 0,

@@ -1,8 +1,13 @@
 """How far a piece of work is."""
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 
-from ncl_jax import progress
+from ncl_jax import progress, signals
 
 
 @pytest.fixture
@@ -50,3 +55,47 @@ def test_what_comes_at_once_has_no_speed(clock):
         clock[0] += 40
         countdown.add(5)
     assert not lines
+
+
+@pytest.fixture
+def unheard():
+    """The end of a pipe whose other end is gone, as `tee`'s is after Ctrl-C."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    yield writing
+    os.close(writing)
+
+
+def test_a_bar_that_nobody_sees_stops_no_run(unheard, monkeypatch):
+    with open(os.dup(unheard), "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        bar = progress.Bar(10)
+        bar.update(1, {"loss": 1.0})
+        bar.say("saved")
+        bar.close()
+        with pytest.raises(BrokenPipeError):
+            stdout.flush()  # so it was unheard indeed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())  # takes what it still holds
+
+
+def test_ctrl_c_is_noted_though_it_cannot_be_told(unheard):
+    before, stderr = signal.signal(signal.SIGINT, signal.default_int_handler), os.dup(2)
+    os.dup2(unheard, 2)
+    try:
+        with signals.stops() as came:
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        signal.signal(signal.SIGINT, before)
+    assert came == [signal.SIGINT]
+
+
+@pytest.mark.parametrize("status", [0, 130, 143])
+def test_a_process_that_nobody_hears_ends_as_it_would(unheard, status):
+    code = (
+        "import sys; from ncl_jax import main, progress;"
+        f"main.main = lambda: progress.say('saved') or {status}; sys.exit(main.console())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=unheard, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (status, "")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ncl_jax
-from ncl_jax import main
+from ncl_jax import command_line
 from ncl_jax.study import plan
 
 ROOT = Path(__file__).parents[1]
@@ -32,8 +32,9 @@ def _commands():
 def test_a_command(command, monkeypatch):
     monkeypatch.chdir(ROOT)
     ncl_jax.register()
-    arguments, rest = main._parser().parse_known_args(shlex.split(command, comments=True))
-    overrides, config = main._overrides([flag for flag in rest if flag != "..."]), getattr(arguments, "config", None)
+    arguments, rest = command_line.parser().parse_known_args(shlex.split(command, comments=True))
+    overrides = command_line.overrides([flag for flag in rest if flag != "..."])
+    config = getattr(arguments, "config", None)
     if config is not None and config.startswith("configs/") and "NAME" not in config:
         load = plan.load if arguments.command == "study" else ncl_jax.load_config
         load(config, overrides)

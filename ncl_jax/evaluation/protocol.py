@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from ncl_jax import checkpoint, convert, methods, optim, parallel, state, storage, workdir
+from ncl_jax import checkpoint, convert, methods, optim, parallel, progress, state, storage, workdir
 from ncl_jax.config import Config
 from ncl_jax.data import overlap, rows
 from ncl_jax.errors import UserError
@@ -93,9 +93,9 @@ def evaluate_run(subject: Subject, run_dir: Path, *, name: str = "", changed: Se
     if jax.process_index() == 0:
         path = run_dir / (f"results_{name}.json" if name else "results.json")
         workdir.write_json(path, results)
-        print(report.table(results))
+        progress.say(report.table(results))
         if name:
-            print(f"wrote {path}")
+            progress.say(f"wrote {path}")
             return results
         units = {
             measure.key: (measure.title, measure.unit) for measure in report.measures(results) if "/" in measure.key
@@ -138,7 +138,7 @@ def evaluate_torch(config: Config, file: str, folder: str, *, stem: str | None =
     results = {"checkpoint": str(file), "network": f"{network.layout}: {network.describe()}"} | evaluate(subject)
     if jax.process_index() == 0:
         workdir.write_json(target / "results.json", results)
-        print(report.table(results))
+        progress.say(report.table(results))
     return results
 
 
@@ -157,4 +157,4 @@ def restore(config: Config, run_dir: Path, mesh: Mesh) -> tuple[state.TrainState
 
 def speaker() -> Callable[[str], None]:
     """Prints on the first process alone."""
-    return (lambda line: print(line, flush=True)) if jax.process_index() == 0 else (lambda line: None)
+    return progress.say if jax.process_index() == 0 else (lambda line: None)

@@ -16,11 +16,12 @@ def run(
     export: str | None = None,
     take_from: str | None = None,
     command: str,
-) -> None:
+) -> bool:
     """Carry out `plan` in `folder`, or go on with it.
 
     `only`: these variants. `report`: run nothing, write tables and report of what is there. `export`: also keep the
-    tables and a figure in this folder. `take_from`: such a folder, whose runs are taken over. Raises UserError for bad
+    tables and a figure in this folder. `take_from`: such a folder, whose runs are taken over. True where SIGTERM
+    stopped it: the tables hold what there is. Raises UserError for bad
     input before any compute, and in the end if a run has failed.
     """
     summary.published(plan)  # these find mistakes before anything is made
@@ -43,10 +44,11 @@ def run(
     if export is not None:
         so_far, to_run = summary.collect(plan, root, command), set() if report else set(chosen)
         kept.check(Path(export).expanduser(), so_far, kept.finished(so_far) | to_run)
+    stopped = False
     if not report:
         runs.check(plan, root, only)
         sum_up()
-        runs.carry_out(plan, root, only=only, after_each=sum_up)
+        stopped = runs.carry_out(plan, root, only=only, after_each=sum_up)
     document = summary.collect(plan, root, command)
     kept.write_tables(document, root)
     page.write(document, root / "report.html", root)
@@ -57,3 +59,4 @@ def run(
     failed = tables.failures(document)
     if failed:
         raise UserError(f"{len(failed)} of {len(document['runs'])} runs have no results; the first: {failed[0]}")
+    return stopped

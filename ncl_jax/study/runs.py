@@ -18,7 +18,7 @@ from typing import Any
 import jax
 
 from ncl_jax import config as config_lib
-from ncl_jax import signals, train, workdir
+from ncl_jax import progress, signals, train, workdir
 from ncl_jax.benchmark import machine
 from ncl_jax.config import Config
 from ncl_jax.errors import UserError, first_line
@@ -89,8 +89,8 @@ def check(plan: Plan, root: Path, only: tuple[str, ...] = ()) -> None:
         tell(line)
 
 
-def carry_out(plan: Plan, root: Path, *, only: tuple[str, ...], after_each: Callable[[], None]) -> None:
-    """Run what is not finished, until SIGTERM comes.
+def carry_out(plan: Plan, root: Path, *, only: tuple[str, ...], after_each: Callable[[], None]) -> bool:
+    """Run what is not finished; True where SIGTERM came first.
 
     A run that fails is recorded and the others go on; it is tried again when the study is started again. A run that
     another process is at work on is left to it, and so is one that has failed there meanwhile.
@@ -105,24 +105,25 @@ def carry_out(plan: Plan, root: Path, *, only: tuple[str, ...], after_each: Call
             try:
                 held = workdir.hold(folder, LOCK)
             except workdir.Busy:
-                print(f"{heading}: another process is at work on it", flush=True)
+                progress.say(f"{heading}: another process is at work on it")
                 continue
             with held:
                 if is_finished(folder, config):
-                    print(f"{heading}: is finished", flush=True)
+                    progress.say(f"{heading}: is finished")
                     continue
                 if _failed_since(began, folder):
-                    print(f"{heading}: has just failed in another process", flush=True)
+                    progress.say(f"{heading}: has just failed in another process")
                     continue
-                print(heading, flush=True)
+                progress.say(heading)
                 try:
                     finished = _run(config, folder, keep_checkpoints=plan.study.keep_checkpoints)
                     after_each()
                 except _Stop:
                     finished = False
             if not finished:
-                print(f"SIGTERM: stopped in {folder}; the same command goes on from there", flush=True)
-                return
+                progress.say(f"SIGTERM: stopped in {folder}; the same command goes on from there")
+                return True
+    return False
 
 
 def _failed_since(began: float, folder: Path) -> bool:

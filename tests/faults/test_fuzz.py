@@ -12,8 +12,8 @@ from builders import encoded, picture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ncl_jax import command_line, config_file, convert, methods, negatives  # noqa: F401  (they bring their settings)
 from ncl_jax import config as config_lib
-from ncl_jax import config_file, convert, main, methods, negatives  # noqa: F401  (they bring their settings)
 from ncl_jax.convert import files
 from ncl_jax.data import pictures
 from ncl_jax.errors import UserError
@@ -70,7 +70,7 @@ def test_config_of_any_shape(raw):
 @given(st.lists(st.text(max_size=10) | st.sampled_from(("--config.a", "--config.", "--config.a=1", "=")), max_size=4))
 def test_overrides_of_the_command_line(arguments):
     try:
-        main._overrides(arguments)
+        command_line.overrides(arguments)
     except UserError as error:
         check_line(error)
 

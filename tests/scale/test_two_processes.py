@@ -53,7 +53,7 @@ def stopped_by_sigterm(folder, flags):
     after_steps(folder, processes, 2)
     processes[1].send_signal(signal.SIGTERM)
     (status, said), (other_status, other_said) = end(folder, processes, 120)
-    assert (status, other_status) == (0, 0), said + other_said
+    assert (status, other_status) == (143, 143), said + other_said
     assert "SIGTERM: saved step" in said
     assert "SIGTERM: saved" not in other_said
 
