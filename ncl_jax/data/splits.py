@@ -6,14 +6,15 @@ from collections.abc import Iterable, Mapping
 
 from ncl_jax.errors import Mistake, NoSplit, UserError
 
-_PART = re.compile(r"(\w[\w-]*)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?")
+_PART = re.compile(r"(\w[\w-]*)(?:\[(-?[\d.]+%?)?:(-?[\d.]+%?)?\])?")
 
 
 def parse(name: str, spec: str, sizes: Mapping[str, int]) -> list[tuple[str, int, int]]:
     """(split, low, high) of each part of `spec`; `sizes` are the splits' examples. `all` is every split.
 
-    Bounds are indices or per cent (rounded to the nearest example); negative ones count from the end. Raises UserError
-    for an unknown split, a bound beyond the split, other text, and where nothing is left.
+    Bounds are indices or, both where one is, per cent (rounded to the nearest example); negative ones count from the
+    end. Raises UserError for an unknown split, a bound beyond the split, other text, and where nothing is left, as of
+    the last 1 % of 40 (for TFDS, which counts from the end only after rounding, that is the whole split).
     """
     known = ", ".join(sizes) or "none"
     parts = []
@@ -22,7 +23,11 @@ def parse(name: str, spec: str, sizes: Mapping[str, int]) -> list[tuple[str, int
         if not match or match[1] not in sizes:
             raise unknown(name, spec, sizes)
         size = sizes[match[1]]
-        low, high = _bound(match[2], 0, size), _bound(match[3], size, size)
+        percent = any(bound and bound.endswith("%") for bound in match.groups()[1:])
+        try:
+            low, high = _bound(match[2], 0, size, percent=percent), _bound(match[3], size, size, percent=percent)
+        except ValueError:  # as of 1.5 examples
+            raise unknown(name, spec, sizes) from None
         if not (0 <= low <= size and 0 <= high <= size):
             raise UserError(f"dataset {name}: split {spec!r} goes beyond the {size} examples of {match[1]}")
         if high > low:
@@ -49,8 +54,8 @@ def unknown(name: str, spec: str, known: Iterable[str]) -> UserError:
     return NoSplit(f"dataset {name}: no split {spec!r}; it has {', '.join(known) or 'none'}{slices}")
 
 
-def _bound(text: str | None, default: int, size: int) -> int:
+def _bound(text: str | None, default: int, size: int, *, percent: bool) -> int:
     if text is None:
         return default
-    value = round(int(text[:-1]) * size / 100) if text.endswith("%") else int(text)
+    value = round(float(text.removesuffix("%")) * size / 100) if percent else int(text)
     return value + size if text.startswith("-") else value

@@ -13,7 +13,9 @@ import numpy as np
 
 from ncl_jax.data.pictures import BadImage
 
-QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of processor time, and in how many it has them
+CGROUP = Path("/sys/fs/cgroup")  # what a container is given
+# Microseconds of processor time, and in how many it has them: in one file or, by the kernel's older way, in two.
+QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
 MOST = 32  # threads: more would wait for Python's lock
 AHEAD = 2  # batches under way beside the one that is waited for
 SHARES = 2  # parts of a batch per thread: records differ in size
@@ -39,11 +41,14 @@ def cores() -> int:
 @functools.cache
 def _quota() -> int | None:
     """The cores' worth of time that a container's processes are given, rounded up; None: as much as there is."""
-    try:
-        time, period = QUOTA.read_text().split()
-        return -(-int(time) // int(period))
-    except (OSError, ValueError):  # no containers, or "max"
-        return None
+    for files in QUOTAS:
+        try:
+            time, period = (int(word) for file in files for word in (CGROUP / file).read_text().split())
+        except (OSError, ValueError):  # not this way, or "max"
+            continue
+        if time > 0:  # -1: as much as there is
+            return -(-time // period)
+    return None
 
 
 @contextlib.contextmanager

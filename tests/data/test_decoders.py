@@ -184,15 +184,19 @@ def test_few_cores_need_none(monkeypatch):
         assert decoders.wanted() == processes
 
 
+@pytest.mark.parametrize("files", workers.QUOTAS)
 @pytest.mark.parametrize(
-    ("text", "cores"), [("max 100000", None), ("150000 100000", 2), ("50000 100000", 1), ("", None)]
+    ("text", "cores"),
+    [("max 100000", None), ("-1 100000", None), ("150000 100000", 2), ("50000 100000", 1), ("", None)],
 )
-def test_cores_are_those_that_a_container_has(text, cores, tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "QUOTA", tmp_path / "cpu.max")
+def test_cores_are_those_that_a_container_has(text, cores, files, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "CGROUP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64), raising=False)
     for write in (False, True):
         workers._quota.cache_clear()
         if write:
-            (tmp_path / "cpu.max").write_text(text)
+            for file, word in zip(files, text.split() if len(files) > 1 else [text], strict=False):
+                (tmp_path / file).parent.mkdir(exist_ok=True)
+                (tmp_path / file).write_text(word)
         assert workers.cores() == ((cores or 64) if write else 64)
     workers._quota.cache_clear()

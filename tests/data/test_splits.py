@@ -8,7 +8,11 @@ SIZES = {"train": 203, "test": 10, "big-val": 7}
 
 
 @pytest.mark.parametrize(
-    "spec", ["train", "test[:3]", "train[:50%]+test[2:]", "train[-10%:]", "train[33%:66%]", "test[-3:-1]", "test[1:2]"]
+    "spec",
+    [
+        *("train", "test[:3]", "train[:50%]+test[2:]", "train[-10%:]", "train[33%:66%]", "test[-3:-1]", "test[1:2]"),
+        *("train[:99.5%]", "train[0.5%:-12.25%]", "train[0:80%]", "train[-20:90%]", "train[20%:90]"),
+    ],
 )
 def test_slices_are_those_of_tfds(spec):
     infos = {
@@ -33,6 +37,10 @@ def test_all_and_names_with_a_dash():
         ("trian", "did you mean 'train'?"),
         ("test[5:5]", "empty"),
         ("test[:99]", "beyond"),
+        ("test[:120.5%]", "beyond"),
+        ("test[:2.5]", "cannot be read"),
+        ("test[:1.2.3%]", "cannot be read"),
+        ("test[-1%:]", "is empty"),
     ],
 )
 def test_refusals(spec, words):

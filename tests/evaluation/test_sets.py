@@ -218,7 +218,7 @@ def test_published_corruptions_of_tfds_by_their_names():
 
 
 @pytest.mark.parametrize("numbered", ["set", "probe", "both", "none"])
-def test_classes_that_tfds_calls_by_their_numbers_have_no_names(numbered):
+def test_classes_that_tfds_calls_by_their_numbers_have_no_names(numbered, monkeypatch):
     """cifar10 names its classes, cifar10_1 and cifar10_corrupted do not: TFDS gives "0" to "9"."""
     numbers, names = ("0", "1", "2"), ("bird", "cat", "dog")
     subject = mock.Mock(
@@ -227,6 +227,11 @@ def test_classes_that_tfds_calls_by_their_numbers_have_no_names(numbered):
     dataset = mock.Mock(class_names=numbers if numbered in ("set", "both") else names[::-1], num_classes=3)
     place = sets.domain.columns(subject, dataset)
     np.testing.assert_array_equal(place, [2, 1, 0] if numbered == "none" else [0, 1, 2])
+    subject.open.return_value = dataset
+    monkeypatch.setattr(sets.domain, "score", lambda *_, **__: {})
+    sets.domain.run(subject, sets.domain.Settings())
+    said = [call.args[0] for call in subject.say.call_args_list]
+    assert ["by number" in line for line in said] == [True] * (numbered in ("set", "probe"))
     dataset.num_classes, dataset.class_names = 4, ("0", "1", "2", "3")
     if numbered in ("set", "none"):
         with pytest.raises(UserError, match="no class in common"):

@@ -35,6 +35,8 @@ def check(subject: Any, settings: Settings) -> None:
 
 def run(subject: Any, settings: Settings) -> dict[str, Any]:
     dataset = subject.open(settings.dataset, settings.split)
+    if _by_number(subject.train_set, dataset) and dataset.class_names != subject.train_set.class_names:
+        subject.say(f"{dataset.title}: its classes are taken for the probe's by number, as they have no names to go by")
     return score(subject, dataset, subject.features(dataset), per_class=settings.per_class)
 
 
@@ -82,9 +84,13 @@ def columns(subject: Any, dataset: Any) -> np.ndarray:
     Raises UserError where they have no class in common.
     """
     known = subject.train_set
-    if dataset.num_classes == known.num_classes and not (_named(dataset) and _named(known)):
+    if _by_number(known, dataset):
         return np.arange(dataset.num_classes)
     return robustness.class_map(dataset.class_names, known.class_names)
+
+
+def _by_number(known: Any, dataset: Any) -> bool:
+    return dataset.num_classes == known.num_classes and not (_named(dataset) and _named(known))
 
 
 def _named(dataset: Any) -> bool:
