@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from ncl_jax import storage
+from ncl_jax import sheets, storage
 from ncl_jax.evaluation.features import normalize_rows
 
 _COLOURS = {"positive": "#2a9d8f", "queue": "#8d99ae", "patch": "#e76f51", "texture": "#7b2cbf"}
@@ -95,22 +95,12 @@ def class_scatter(accuracy: Float[np.ndarray, " c"], hierarchy: Mapping[str, Seq
 def nearest_neighbours(
     queries: UInt8[np.ndarray, "q s s 3"], nearest: UInt8[np.ndarray, "q k s s 3"], path: str | Path
 ) -> Path:
-    """A grid: each row a query and, behind a gap, its nearest images, the nearest first."""
-    from PIL import Image
-
-    zoom = max(1, 96 // queries.shape[1])
-    queries, nearest = (x.repeat(zoom, axis=-3).repeat(zoom, axis=-2) for x in (queries, nearest))
-    side, gap = queries.shape[1], max(2, queries.shape[1] // 16)
-    sheet = np.full((len(queries) * (side + gap) - gap, (nearest.shape[1] + 1) * (side + gap) + gap, 3), 255, np.uint8)
-    for row, (query, found) in enumerate(zip(queries, nearest, strict=True)):
-        top = row * (side + gap)
-        sheet[top : top + side, :side] = query
-        for column, image in enumerate(found):
-            left = (column + 1) * (side + gap) + gap
-            sheet[top : top + side, left : left + side] = image
+    """A grid: each row a query and, behind it, its nearest images, the nearest first."""
+    columns = [queries, *np.moveaxis(nearest, 1, 0)]
+    titles = ["image", "nearest", *(f"nearest, {place}" for place in range(2, len(columns)))]
     path = storage.path(path)
     with storage.writing(path) as file:
-        Image.fromarray(sheet).save(file, format="PNG")
+        sheets.grid(columns, titles[: len(columns)]).save(file, format="PNG")
     return path
 
 

@@ -47,7 +47,7 @@ def overview(document: Document, group: str = "results", *, main: bool = False) 
         panel.set_title(tables.heading(measure), fontsize=9)
         panel.set_yticks(range(len(names)), [document["variants"][name]["label"] for name in names], fontsize=8)
         panel.locator_params(axis="x", nbins=6)  # more labels would touch
-    panels[0].invert_yaxis()
+    panels[0].set_ylim(len(names) - 0.5, -0.5)  # the first on top, and none on the frame
     for panel in panels[len(measures) :]:
         panel.set_visible(False)
     return figures.png(figure, panels)

@@ -13,7 +13,7 @@ from ncl_jax.study import analyses, figures, runs, tables
 _OF_RUNS = {
     "negatives.png": "What the encoder sees",
     "similarity.png": "Cosines of queries of the test images to what they are compared with",
-    "neighbours.png": "Test images and, behind the gap, the test images nearest to them",
+    "neighbours.png": "Test images, and the test images nearest to each",
     "feature_map.png": "Features of the test images",
 }
 
