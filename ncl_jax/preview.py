@@ -22,7 +22,8 @@ def write(config: Config, path: Path | str, *, rows: int = 6) -> None:
     """Write a PNG with a row per image, up to `rows`: the query view, the key view, then every negative of the query.
 
     Raises:
-      UserError: no PNG's name, or a place that cannot be written; before anything is read.
+      UserError: no PNG's name, or a place that cannot be written; before anything is read. Negatives that are not
+        finite: compiled, an encoder may make numbers of them, and no loss would tell.
     """
     path = storage.path(path)
     if path.suffix.lower() != ".png":
@@ -37,10 +38,13 @@ def write(config: Config, path: Path | str, *, rows: int = 6) -> None:
         batch = next(source)
     views = jax.jit(functools.partial(make_views, few))(jax.random.key(config.seed), batch)
     columns = [views["query"], views["key"]]
+    kinds = [kind for kind, settings in config.negatives.items() for _ in range(settings.num)]
     if views["non_semantic"] is not None:
         columns += list(np.moveaxis(np.asarray(views["non_semantic"]), 1, 0))
-    titles = ["query", "key"]
-    titles += [f"{kind}, alpha {s.alpha:g}" for kind, s in config.negatives.items() for _ in range(s.num)]
+    for kind, column in zip(kinds, columns[2:], strict=True):
+        if not np.isfinite(column).all():
+            raise UserError(f"negatives.{kind}: generate gives values that are not finite")
+    titles = ["query", "key", *(f"{kind}, alpha {config.negatives[kind].alpha:g}" for kind in kinds)]
     tiles = [np.asarray(views_lib.denormalize(column)) for column in columns]
     with workdir.writing_output(path), storage.writing(path) as file:
         sheets.grid(tiles, titles).save(file, format="PNG")

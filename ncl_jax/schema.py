@@ -2,10 +2,11 @@
 
 import dataclasses
 import difflib
+import inspect
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ncl_jax.errors import UserError
@@ -15,6 +16,26 @@ def option(default, *, low=None, above=None, high=None, below=None, choices=None
     """A dataclass field with its range: `low` and `high` are inclusive, `above` and `below` exclusive."""
     limits = {"low": low, "above": above, "high": high, "below": below, "choices": choices}
     return dataclasses.field(default=default, metadata=limits)
+
+
+def settings_of(module: Any, functions: Mapping[str, int], fields: Sequence[str] = ()) -> type:
+    """`module.Settings`, of what is to be a method, a negative or a test set.
+
+    UserError where that is no dataclass with these fields, or the module lacks one of the functions, of so many
+    arguments.
+    """
+    name, settings = getattr(module, "__name__", repr(module)), getattr(module, "Settings", None)
+    if not (isinstance(settings, type) and dataclasses.is_dataclass(settings)):
+        raise UserError(f"{name}: want Settings, a frozen dataclass")
+    lacking = set(fields) - {field.name for field in dataclasses.fields(settings)}
+    if lacking:
+        raise UserError(f"{name}: Settings has no {' and no '.join(sorted(lacking))}")
+    for function, count in functions.items():
+        try:
+            inspect.signature(getattr(module, function)).bind(*range(count))
+        except (AttributeError, TypeError):
+            raise UserError(f"{name}: want a function {function} of {count} arguments") from None
+    return settings
 
 
 def section(schema: type, raw: Any, path: str, ready: Mapping[str, Any] | None = None) -> Any:

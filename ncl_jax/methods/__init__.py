@@ -7,20 +7,31 @@ To add one, write a module with
   together, `against_collapse(config)`, what to try where the embeddings collapse, and `DEFAULT_ALPHA`, where the
   negatives are a term of their own and an alpha of 2 means something else than in the paper's exponent;
 
-and list it here. `simclr.py` is the shortest to begin from.
+and list it here, or `register` it from a script of your own. `simclr.py` is the shortest to begin from.
 """
 
-from types import ModuleType
+from typing import Any
 
-from ncl_jax import config
+from ncl_jax import config, schema
 from ncl_jax.methods import byol, micro_batches, moco, moco_v3, simclr
 from ncl_jax.methods.contract import Method
 
-__all__ = ["REGISTRY", "Method", "against_collapse", "build"]
+__all__ = ["REGISTRY", "Method", "against_collapse", "build", "register"]
 
-REGISTRY: dict[str, ModuleType] = {"moco": moco, "moco_v3": moco_v3, "byol": byol, "simclr": simclr}
+REGISTRY: dict[str, Any] = {}
 
-config.METHODS.update({name: module.Settings for name, module in REGISTRY.items()})
+
+def register(name: str, module: Any) -> None:
+    """Make a module, as above, or whatever has such attributes, a method: `config.method.name`.
+
+    Raises UserError where it has not what it needs.
+    """
+    config.METHODS[name] = schema.settings_of(module, {"build": 2})
+    REGISTRY[name] = module
+
+
+for _name, _module in {"moco": moco, "moco_v3": moco_v3, "byol": byol, "simclr": simclr}.items():
+    register(_name, _module)
 
 
 def build(settings: config.Config, total_steps: int) -> Method:

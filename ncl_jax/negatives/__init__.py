@@ -8,32 +8,42 @@ To add one, write a module with
   back);
 * `NEEDS`, if it reads them: the fields that it wants in the batch besides the views (as `source` in `texture.py`);
 
-and list it here. `quilt.py` is a short one to begin from.
+and list it here, or `register` it from a script of your own. `quilt.py` is a short one to begin from.
 """
 
 from collections.abc import Mapping
-from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from ncl_jax import config
+from ncl_jax import config, schema
 from ncl_jax.errors import UserError
 from ncl_jax.negatives import patch, quilt, texture, texture_dataset
 from ncl_jax.negatives.patch import patch_negatives
 
-__all__ = ["REGISTRY", "alphas", "generate", "needs", "patch_negatives"]
+__all__ = ["REGISTRY", "alphas", "generate", "needs", "patch_negatives", "register"]
 
-REGISTRY: dict[str, ModuleType] = {
+REGISTRY: dict[str, Any] = {}
+
+
+def register(kind: str, module: Any) -> None:
+    """Make a module, as above, or whatever has such attributes, a kind of negative: `config.negatives.KIND`.
+
+    Raises UserError where it has not what it needs.
+    """
+    config.NEGATIVES[kind] = schema.settings_of(module, {"generate": 4}, ("alpha", "num"))
+    REGISTRY[kind] = module
+
+
+for _kind, _module in {
     "patch": patch,
     "texture": texture,
     "texture_dataset": texture_dataset,
     "quilt": quilt,
-}
-
-config.NEGATIVES.update({kind: module.Settings for kind, module in REGISTRY.items()})
+}.items():
+    register(_kind, _module)
 
 
 def needs(settings: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,8 +1,11 @@
 """From image files to negatives: every kind, alone and mixed, as training and preview see them."""
 
+import dataclasses
 import math
+import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from builders import encoded, picture
@@ -120,6 +123,52 @@ def test_refusals(images, tmp_path, kinds, settings, message):
     changes = {f"negatives.{kinds[0]}.{key}": value for key, value in settings.items()}
     with pytest.raises(UserError, match=message):
         stream.open_train(config_of(images, kinds, **changes, **{"data.data_dir": str(tmp_path)}))
+
+
+def test_values_that_are_not_finite_are_told_before_the_first_step(images, tmp_path, monkeypatch):
+    """Compiled, the encoder may make numbers of them: the loss of such a run looked well."""
+    generate = negatives.quilt.generate
+    monkeypatch.setattr(negatives.quilt, "generate", lambda *given: generate(*given) * jnp.nan)
+    with pytest.raises(UserError, match=r"^negatives\.quilt: generate gives values that are not finite$"):
+        preview.write(config_of(images, ("patch", "quilt")), tmp_path / "n.png")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_kind_of_ones_own_needs_no_change_here(monkeypatch):
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        alpha: float = 2.0
+        num: int = 1
+
+    def generate(key, views, settings, recipe):
+        return views["query"][:, None]
+
+    monkeypatch.setattr(negatives, "REGISTRY", dict(negatives.REGISTRY))
+    monkeypatch.setattr(config_lib, "NEGATIVES", dict(config_lib.NEGATIVES))
+    negatives.register("same", types.SimpleNamespace(Settings=Settings, generate=generate))
+    chosen = config_lib.parse({"negatives": {"same": {"alpha": 3.0}}}).negatives
+    assert chosen == {"same": Settings(alpha=3.0)}
+    query = jnp.ones((2, 8, 8, 3))
+    made = negatives.generate(jax.random.key(0), {"query": query}, chosen, None)
+    np.testing.assert_array_equal(made, query[:, None])
+
+    class Unmarked:
+        alpha = 2.0
+
+    @dataclasses.dataclass(frozen=True)
+    class Single:
+        alpha: float = 2.0
+
+    for settings, function, message in (
+        (Unmarked, generate, "want Settings, a frozen dataclass"),
+        (Single, generate, "Settings has no num"),
+        (Settings, lambda key, views: None, "want a function generate of 4 arguments"),
+        (Settings, None, "want a function generate of 4 arguments"),
+    ):
+        with pytest.raises(UserError, match=message):
+            negatives.register("bad", types.SimpleNamespace(Settings=settings, generate=function))
+    assert "bad" not in negatives.REGISTRY
+    assert "bad" not in config_lib.NEGATIVES
 
 
 @pytest.mark.parametrize("wrong", [np.s_[:, 0], np.s_[:, :1], np.s_[:, :, 1:]])

@@ -10,23 +10,23 @@ To add one, write a module with
 * `OUT_OF_DOMAIN = True` where it puts other images before the probe than those it has learnt from, `ANALYSIS = True`
   where its numbers are no accuracies: so a study knows which of its tables and figures they are for;
 
-and list it here (`edges.py` is a short one to begin from). A set that raises UserError, in either, is named and left
-out; it never stops the others. Nor does one that fails otherwise while it runs: that is shown with its traceback. Only
-where one of several processes may fail alone, over records that do not read (`Unreadable`) or otherwise, all of them
-end: the others wait for it.
+and list it here, or `register` it from a script of your own (`edges.py` is a short one to begin from; what `subject`
+has, `ncl_jax.evaluation.subject` says). A set that raises UserError, in either, is named and left out; it never stops
+the others. Nor does one that fails otherwise while it runs: that is shown with its traceback. Only where one of several
+processes may fail alone, over records that do not read (`Unreadable`) or otherwise, all of them end: the others wait
+for it.
 """
 
 import json
 import logging
 from collections.abc import Mapping
-from types import ModuleType
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from ncl_jax import config, workdir
+from ncl_jax import config, schema, workdir
 from ncl_jax.errors import Mistake, Unreadable, UserError
 from ncl_jax.evaluation.sets import (
     categories,
@@ -47,11 +47,23 @@ from ncl_jax.evaluation.sets import (
     transfer,
 )
 
-__all__ = ["REGISTRY", "available", "run"]
+__all__ = ["REGISTRY", "available", "register", "run"]
 
 log = logging.getLogger(__name__)
 
-REGISTRY: dict[str, ModuleType] = {
+REGISTRY: dict[str, Any] = {}
+
+
+def register(kind: str, module: Any) -> None:
+    """Make a module, as above, or whatever has such attributes, a kind of test set: `config.evaluation.sets.KIND`.
+
+    Raises UserError where it has not what it needs.
+    """
+    config.TEST_SETS[kind] = schema.settings_of(module, {"check": 2, "run": 2})
+    REGISTRY[kind] = module
+
+
+for _kind, _module in {
     "domain": domain,
     "corruptions": corruptions,
     "cue_conflict": cue_conflict,
@@ -68,9 +80,8 @@ REGISTRY: dict[str, ModuleType] = {
     "similarity": similarity,
     "neighbours": neighbours,
     "feature_map": feature_map,
-}
-
-config.TEST_SETS.update({kind: module.Settings for kind, module in REGISTRY.items()})
+}.items():
+    register(_kind, _module)
 
 
 def kind_of(settings: Any) -> str:
