@@ -163,9 +163,9 @@ def _train(
 
 
 def _due(config: Config, done: int, steps_per_epoch: int) -> bool:
-    """Whether the encoder is measured after this step."""
+    """Whether the encoder is measured after this step: the last one too, so that curves end where the results are."""
     every = config.evaluation.every_epochs * steps_per_epoch
-    return bool(every) and done > 0 and done % every == 0
+    return bool(every) and done > 0 and (done % every == 0 or done == config.epochs * steps_per_epoch)
 
 
 def _measured(run_dir: Path, done: int) -> bool:

@@ -1,5 +1,6 @@
 """A whole run on tiny data: what it leaves behind, and that nothing it survives changes a bit of the result."""
 
+import dataclasses
 import gzip
 import json
 import os
@@ -68,6 +69,14 @@ def test_a_run_leaves_what_it_promises(finished, config):
         *("skipped_records", "online_top1", "knn_top1"),
     }
     assert config_lib.parse(json.loads((finished / "config.json").read_text())) == config
+
+
+def test_the_last_step_is_measured_whatever_the_epochs(config):
+    """So that curves end where the results are."""
+    for every, due in ((2, [8, 12]), (3, [12]), (5, [12]), (0, [])):
+        evaluation = dataclasses.replace(config.evaluation, every_epochs=every)
+        three = dataclasses.replace(config, epochs=3, evaluation=evaluation)
+        assert [done for done in range(13) if train._due(three, done, STEPS_PER_EPOCH)] == due
 
 
 def test_profile_leaves_a_trace(finished, tmp_path):

@@ -33,7 +33,11 @@ def shape_bias(document: Document) -> list[Figure]:
         if rows:
             png = _drawn(lambda path, r=rows, c=colours: figures.shape_bias_by_category(r, path, colours=c))
             found.append(
-                (f"{name}: shape bias of each category, means over the seeds; dashed: over the categories", png)
+                (
+                    f"{name}: shape bias of each category, means over the seeds; dashed: over the categories, each of "
+                    "which counts alike, so that it is not the shape bias of all decisions in the table",
+                    png,
+                )
             )
     return found
 

@@ -1,5 +1,6 @@
 """The figures of a study's report, each drawn from its document alone and returned as PNG. None: nothing to draw."""
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,7 +45,7 @@ def overview(document: Document, group: str = "results", *, main: bool = False) 
             published = document["published"].get(measure["key"], {}).get(name)
             if published:
                 panel.plot(_shown(published["mean"], measure), place + 0.25, "D", color="#edae49", markersize=5)
-        panel.set_title(tables.heading(measure), fontsize=9)
+        panel.set_title(textwrap.fill(tables.heading(measure), 40), fontsize=9)
         panel.set_yticks(range(len(names)), [document["variants"][name]["label"] for name in names], fontsize=8)
         panel.locator_params(axis="x", nbins=6)  # more labels would touch
     panels[0].set_ylim(len(names) - 0.5, -0.5)  # the first on top, and none on the frame
@@ -108,7 +109,7 @@ def sweep(document: Document, axis: str) -> bytes | None:
                 label="with negatives" if chosen is names else "compared with",
                 **style,
             )
-        panel.set_title(tables.heading(measure), fontsize=9)
+        panel.set_title(textwrap.fill(tables.heading(measure), 40), fontsize=9)
         panel.set_xlabel(axis)
         spread = max(places) / max(min((p for p in places if p > 0), default=1.0), 1e-9)
         if numbers and min(places) > 0 and spread >= 8:

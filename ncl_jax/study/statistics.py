@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 
 class Difference(NamedTuple):
-    """To the baseline. `low` and `high` bound its confidence interval; None where there are too few seeds."""
+    """To the baseline. `low` and `high` bound its confidence interval; None where there are too few seeds,
+    or where these differ by nothing, as on few images they may by chance."""
 
     mean: float
     low: float | None
@@ -37,8 +38,8 @@ def difference(
     if len(common) >= 2 or (len(common) == 1 and min(len(values), len(baseline)) == 1):
         pairs = [values[seed] - baseline[seed] for seed in common]
         mean, deviation = mean_and_deviation(pairs)
-        if deviation is None:
-            return Difference(mean, None, None, 1, True)
+        if not deviation:
+            return Difference(mean, None, None, len(pairs), True)
         half = quantile(confidence, len(pairs) - 1) * deviation / math.sqrt(len(pairs))
         return Difference(mean, mean - half, mean + half, len(pairs), True)
     (a, deviation_a), (b, deviation_b) = (mean_and_deviation([*group.values()]) for group in (values, baseline))
@@ -47,7 +48,7 @@ def difference(
         return Difference(a - b, None, None, seeds, False)
     share_a, share_b = deviation_a**2 / len(values), deviation_b**2 / len(baseline)
     if share_a + share_b == 0:
-        return Difference(a - b, a - b, a - b, seeds, False)
+        return Difference(a - b, None, None, seeds, False)
     freedom = (share_a + share_b) ** 2 / (share_a**2 / (len(values) - 1) + share_b**2 / (len(baseline) - 1))
     half = quantile(confidence, freedom) * math.sqrt(share_a + share_b)
     return Difference(a - b, a - b - half, a - b + half, seeds, False)

@@ -48,6 +48,7 @@ def test_too_few_seeds_have_no_interval():
     assert statistics.difference({0: 1.0}, {}) is None
 
 
-def test_equal_values_have_an_interval_of_no_width():
-    assert statistics.difference({0: 2.0, 1: 2.0}, {0: 1.0, 1: 1.0}) == statistics.Difference(1.0, 1.0, 1.0, 2, True)
-    assert statistics.difference({3: 2.0, 4: 2.0}, {0: 1.0, 1: 1.0}) == statistics.Difference(1.0, 1.0, 1.0, 2, False)
+def test_differences_without_a_spread_have_no_interval():
+    """As of two seeds that happen to gain the same number of images: one of no width would establish the gain."""
+    assert statistics.difference({0: 2.0, 1: 3.0}, {0: 1.0, 1: 2.0}) == statistics.Difference(1.0, None, None, 2, True)
+    assert statistics.difference({3: 2.0, 4: 2.0}, {0: 1.0, 1: 1.0}) == statistics.Difference(1.0, None, None, 2, False)
