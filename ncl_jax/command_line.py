@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
-from ncl_jax import storage
+from ncl_jax import __version__, storage
 from ncl_jax.errors import UserError
 
 _ABOUT = "Contrastive pretraining that does not lean on texture."
@@ -21,6 +21,7 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """Of every command and its flags; what it does not know are a config's `overrides`."""
     whole = _Parser("ncl-jax", description=_ABOUT, epilog=_OVERRIDES, allow_abbrev=False)
+    whole.add_argument("--version", action="version", version=f"ncl_jax {__version__}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, about: str, epilog: str | None = _OVERRIDES) -> argparse.ArgumentParser:

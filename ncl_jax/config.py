@@ -163,6 +163,7 @@ def parse(raw: Mapping[str, Any]) -> Config:
             negatives[kind] = schema.section(NEGATIVES[kind], settings, f"negatives.{kind}")
             if negatives[kind].alpha == 0:
                 del negatives[kind]  # the plain method: in an exponent, 0 would leave a constant in InfoNCE's sum
+    _check_method(name, method)
     parsed_method = schema.section(METHODS[name], method, "method")
     evaluation = _evaluation(raw.pop("evaluation", {}))
     config = schema.section(
@@ -173,6 +174,18 @@ def parse(raw: Mapping[str, Any]) -> Config:
         config = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, resize=resize))
     _check_pairs(config)
     return config
+
+
+def _check_method(name: str, settings: Mapping[str, Any]) -> None:
+    """UserError for keys of another method, as are left of a config's own where only its name is changed."""
+    keys = {method: {field.name for field in dataclasses.fields(schema)} for method, schema in METHODS.items()}
+    for key in settings.keys() - keys[name]:
+        others = [method for method, of_method in keys.items() if key in of_method]
+        if others:
+            raise UserError(
+                f"config.method.{key}: unknown key of {name}, one of {', '.join(others)}; for another method than the "
+                f"config's give --config.method=\"{{'name': '{name}'}}\", in place of all that it says of its own"
+            )
 
 
 def _known(name: str, registry: Mapping[str, type]) -> str:

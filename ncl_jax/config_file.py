@@ -76,13 +76,13 @@ def override(raw: dict[str, Any], key: str, value: Any) -> None:
 
 
 def named(value: Any, key: str) -> dict[str, Any]:
-    """`("patch", "texture")` and `{"patch": {...}}` both give a section per name."""
+    """`("patch", "texture")`, `"patch,texture"` and `{"patch": {...}}` all give a section per name."""
     if isinstance(value, Mapping):
         return dict(value)
     if value is None:
         return {}
     if isinstance(value, str):
-        value = (value,)
+        value = tuple(name.strip() for name in value.split(","))
     if isinstance(value, (tuple, list)) and all(isinstance(v, str) for v in value):
         return {name: {} for name in value}
     raise UserError(f"config.{key} = {value!r}: give names or sections, e.g. ('patch',)")

@@ -25,5 +25,10 @@ class Missing(UserError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, at most 300 characters; its kind where there is none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    """The first line of an exception's message, at most 300 characters; its kind where there is none.
+
+    Where it ends in a colon, as TFDS's of an example, the last line goes with it: what is between is the example.
+    """
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    text = f"{lines[0]} {lines[-1].strip()}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
+    return text[:300]

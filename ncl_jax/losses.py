@@ -6,6 +6,7 @@ The products with the queue are of the backend's own precision: bfloat16 or TF32
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ncl_jax.errors import UserError
@@ -39,6 +40,8 @@ def info_nce_logits(
     """
     stop = jax.lax.stop_gradient
     _check_temperature(temperature)
+    if queue is None:
+        raise UserError("info_nce: want a queue [n d], which may have no rows, got None")
     if query.ndim != 2 or query.shape != positive.shape or queue.ndim != 2 or queue.shape[1] != query.shape[1]:
         raise UserError(
             "info_nce: want query and positive [b d] and queue [n d], "
@@ -213,7 +216,7 @@ def nt_xent(
 
 
 def _check_temperature(temperature: float) -> None:
-    if isinstance(temperature, int | float) and not temperature > 0:
+    if isinstance(temperature, int | float | np.number) and not temperature > 0:
         raise UserError(f"temperature = {temperature}: must be above 0")
 
 

@@ -64,6 +64,7 @@ def test_overrides_are_typed_and_reach_absent_keys():
     assert (loaded.seed, loaded.optim.per_256) == (3, True)
     assert config.load(SHIPPED[0], {"negatives.patch": "None"}).negatives == {}
     assert list(config.load(SHIPPED[0], {"negatives": "('patch',)"}).negatives) == ["patch"]
+    assert list(config.load(SHIPPED[0], {"negatives": "patch, texture"}).negatives) == ["patch", "texture"]
 
 
 def test_learning_rate_per_256_images():
@@ -77,6 +78,10 @@ def test_learning_rate_per_256_images():
         ({"model.width": "0.005"}, r"^config\.model\.width = 0\.005: leaves no channel of 64; use 0\.01 or more$"),
         ({"optim.learning_rat": "1"}, r"^config\.optim\.learning_rat: unknown key; did you mean 'learning_rate'\?$"),
         ({"method.queue": "1"}, r"config\.method\.queue: unknown key; did you mean 'queue_size'"),
+        (
+            {"method.name": "byol"},
+            r"config\.method\.\w+: unknown key of byol, one of .*moco.*give --config.method=\"\{'name': 'byol'\}\"",
+        ),
         ({"method.name": "moc"}, r"config\.method\.name = 'moc': unknown; did you mean 'moco'"),
         ({"negatives.pach.alpha": "1"}, r"config\.negatives\.pach: unknown kind; did you mean 'patch'"),
         ({"negatives.patch.alpha": "'a'"}, r"config\.negatives\.patch\.alpha = 'a': expected float"),

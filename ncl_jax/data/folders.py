@@ -57,12 +57,15 @@ def fields(name: str, spec: str) -> dict[str, Any]:
         sizes = {split: len(found.get(split, ())) for split in levels}
     else:  # no split level: the folders are the labels
         split = "train" if spec == "all" else spec.partition("[")[0]
-        if split in levels:
+        if split in levels and split != "all":
             raise UserError(f"dataset {name}: {root / split} has no folder per label; {_EXPECTED}")
         found = {split: _images("", _folders(root))}
         labels = list(levels)
         sizes = {split: len(found[split])}
     if not any(found.values()) and (found or not levels):
+        loose = sum(path.name.lower().endswith(IMAGES) for path in _entries(root))
+        if loose:
+            raise UserError(f"dataset {name}: {loose} images lie in {root} itself; move them into {root / 'all'}")
         raise UserError(f"dataset {name}: no images found; {_EXPECTED} in {root}")
     parts = splits.parse(name, spec, sizes)
     examples = [example for split, low, high in parts for example in found[split][low:high]]

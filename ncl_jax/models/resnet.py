@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from ncl_jax.errors import UserError
 from ncl_jax.models.convolution import convolve
 from ncl_jax.models.norm import BatchNorm
 from ncl_jax.models.pooling import max_pool
@@ -93,6 +94,10 @@ class ResNet(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w 3"], *, train: bool, places: Int[Array, " b"] | None = None
     ) -> Float[Array, "b d"]:
+        """Features of normalised images; UserError for an array that is none of such."""
+        if x.ndim != 4 or x.shape[-1] != 3 or not jnp.issubdtype(x.dtype, jnp.floating):
+            got = f"{x.dtype} {list(x.shape)}"
+            raise UserError(f"ResNet: want images [b h w 3] as augment.views.normalize makes them, got {got}")
         bottleneck, stages = ARCHITECTURES[self.architecture]
 
         def pad(side: int) -> Any:

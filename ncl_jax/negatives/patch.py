@@ -75,6 +75,8 @@ def patch_negatives(
       UserError: images of another rank, sizes or a number that are not whole, or patches that are empty or larger than
         the image.
     """
+    if not hasattr(images, "ndim"):
+        raise UserError(f"patch_negatives: want images [b h w c] as an array, got {type(images).__name__}")
     if images.ndim != 4:
         raise UserError(f"patch_negatives: want images [b h w c], got {images.shape}")
     if not isinstance(num, int | np.integer) or num < 1:

@@ -72,6 +72,18 @@ def test_folder_without_splits_opens_under_any_name(tmp_path):
     assert f"{tmp_path}/cat has no folder per label" in refusal(name, "cat[:50%]")
 
 
+def test_images_without_labels_open_by_the_name_of_their_folder_too(tmp_path):
+    (tmp_path / "all").mkdir()
+    for index in range(4):
+        (tmp_path / "all" / f"{index}.jpg").write_bytes(encoded(picture(index)))
+    name = f"folder:{tmp_path}"
+    assert open_dataset(name, "all[:75%]").paths == open_dataset(name, "train[:75%]").paths
+    for path in (tmp_path / "all").iterdir():
+        path.rename(tmp_path / path.name)
+    (tmp_path / "all").rmdir()
+    assert refusal(name, "train").endswith(f"4 images lie in {tmp_path} itself; move them into {tmp_path}/all")
+
+
 def test_images_that_are_in_both_parts_are_refused(data_dir, array_dir, tmp_path, monkeypatch):
     name = flat(tmp_path)
     monkeypatch.setattr(datasets, "has_tensorflow", lambda: False)  # drawn, not built

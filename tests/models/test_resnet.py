@@ -166,6 +166,14 @@ def test_groups_that_stay_on_their_devices_need_no_communication():
     assert not any(name in program for name in ("all-reduce", "all-gather", "all-to-all", "collective-permute"))
 
 
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((32, 32, 3), "float32"), ((2, 3, 32, 32), "float32"), ((2, 32, 32, 3), "uint8")]
+)
+def test_other_arrays_than_normalised_images_are_refused(shape, dtype):
+    with pytest.raises(UserError, match=r"want images \[b h w 3\] as augment.views.normalize makes them, got \w+ \["):
+        ResNet("resnet10").init(jax.random.key(0), jnp.zeros(shape, dtype), train=False)
+
+
 def test_groups_that_do_not_divide_the_batch_are_refused():
     with pytest.raises(UserError, match="5 groups do not divide a batch of 12"):
         batch_norm(5, jnp.ones((12, 3)))

@@ -137,6 +137,11 @@ def test_bad_input_is_one_line(shape, size, message):
         patch_negatives(jax.random.key(0), jnp.zeros(shape), patch_size=size)
 
 
+def test_what_is_no_array_is_one_line():
+    with pytest.raises(UserError, match=r"want images \[b h w c\] as an array, got list"):
+        patch_negatives(jax.random.key(0), [jnp.zeros((32, 32, 3))])
+
+
 @pytest.mark.parametrize("num", [0, 1.5])
 def test_a_number_is_whole(num):
     with pytest.raises(UserError, match=f"num = {num}, want a whole number"):
