@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         progress.say(f"ncl-jax {arguments.command}: interrupted", sys.stderr)
         return 130
-    except BrokenPipeError:  # nobody reads on, as behind `| head`
+    except BrokenPipeError as error:  # as behind `| head`
+        progress.say(f"ncl-jax {arguments.command}: {error}: nobody reads its output any more", sys.stderr)
         return 141
     except Exception as error:
         if type(error).__module__.startswith(("gcsfs", "aiohttp", "google.api_core", "google.auth", "google.cloud")):
