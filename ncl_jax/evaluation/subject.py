@@ -201,7 +201,8 @@ class Subject:
         labels = dataset.folder_labels
         if self.num_classes > 1 and (labels is None or len(np.unique(labels)) > 1):
             return ""
-        return f"all images of {dataset.name}[{dataset.split}] have the same label, and it takes two classes or more"
+        whole = f"{dataset.name}[{dataset.split}]"
+        return f"all images of {whole} have the same label or none, and it takes two classes or more"
 
     @functools.cached_property
     def num_classes(self) -> int:
