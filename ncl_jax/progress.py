@@ -61,8 +61,8 @@ class Bar:
         first, began = self._first or (self._done, 0.0)
         if self._done == first:
             return f"{self._done}/{self._total}"
-        left = (time.perf_counter() - began) / (self._done - first) * (self._total - self._done)
-        return f"{self._done}/{self._total} {_clock(left)} left"
+        seconds = time.perf_counter() - began
+        return f"{self._done}/{self._total} {_left(seconds, self._done - first, self._total - self._done)}"
 
 
 class Countdown:
@@ -80,8 +80,8 @@ class Countdown:
         if not self._first:  # compiling is over
             self._first, self._began = self._done, now
         elif now - self._told >= EVERY and self._done > self._first:
-            left = (now - self._began) / (self._done - self._first) * (self._total - self._done)
-            self._say(f"{self._what}: {self._done} of {self._total} {self._unit}, {_clock(left)} left")
+            left = _left(now - self._began, self._done - self._first, self._total - self._done)
+            self._say(f"{self._what}: {self._done} of {self._total} {self._unit}, {left}")
             self._told = now
 
 
@@ -96,7 +96,8 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds + 0.5), 60)
+def _left(seconds: float, done: int, rest: int) -> str:
+    """How long the rest takes if what is done took so many seconds."""
+    minutes, seconds = divmod(int(seconds / done * rest + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    return f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left"

@@ -100,7 +100,7 @@ def nearest_neighbours(
     titles = ["image", "nearest", *(f"nearest, {place}" for place in range(2, len(columns)))]
     path = storage.path(path)
     with storage.writing(path) as file:
-        sheets.grid(columns, titles[: len(columns)]).save(file, format="PNG")
+        sheets.grid(columns, titles).save(file, format="PNG")
     return path
 
 
