@@ -178,9 +178,9 @@ def parse(raw: Mapping[str, Any]) -> Config:
 
 def _check_method(name: str, settings: Mapping[str, Any]) -> None:
     """UserError for keys of another method, as are left of a config's own where only its name is changed."""
-    keys = {method: {field.name for field in dataclasses.fields(schema)} for method, schema in METHODS.items()}
+    keys = {method: {field.name for field in dataclasses.fields(of_method)} for method, of_method in METHODS.items()}
     for key in settings:
-        others = [method for method, of_method in keys.items() if key in of_method]
+        others = [method for method, known in keys.items() if key in known]
         if others and name not in others:
             raise UserError(
                 f"config.method.{key}: unknown key of {name}, one of {', '.join(others)}; for another method than the "

@@ -72,7 +72,7 @@ def _check_pair(dataset: Dataset, texture: Dataset) -> None:
         raise UserError(f"{whose}: it has {texture.num_examples} records, not {dataset.num_examples}")
     if dataset.paths and texture.paths:
         for ours, theirs in zip(dataset.paths, texture.paths, strict=True):
-            if Path(ours).stem != Path(theirs).stem:
+            if _stem(ours) != _stem(theirs):
                 raise UserError(
                     f"{whose}: {theirs} is where the texture of {ours} should be; give files the same names"
                 )
@@ -95,7 +95,8 @@ def _check_source(dataset: Dataset, texture: Dataset, whose: str) -> None:
     spec = folders.built_split(dataset.name, dataset.split)
     asked = {part.partition("[")[0].strip() for part in spec.split("+")}
     for split in known.keys() if "all" in asked else asked & known.keys():
-        if not same_source(known[split], fingerprint(open_dataset(dataset.name, split))):
+        whole = dataset if split == dataset.split else open_dataset(dataset.name, split)
+        if not same_source(known[split], fingerprint(whole)):
             raise UserError(
                 f"{whose}: it is of another folder, or files have changed; remove {recipe.parent} and build it anew, "
                 "or give another data_dir"
@@ -117,6 +118,11 @@ def fingerprint(dataset: Dataset) -> dict[str, Any]:
     else:
         order, sizes = [str(chunk.take) for chunk in dataset.chunks], {}
     return {"records": dataset.num_examples, "order": _hash(order), **sizes}
+
+
+def _stem(path: str) -> str:
+    """Of millions of files: pathlib takes three times as long."""
+    return os.path.splitext(os.path.basename(path))[0]
 
 
 def _hash(lines: Sequence[str]) -> str:

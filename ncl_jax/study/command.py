@@ -21,8 +21,8 @@ def run(
 
     `only`: these variants. `report`: run nothing, write tables and report of what is there. `export`: also keep the
     tables and a figure in this folder. `take_from`: such a folder, whose runs are taken over. True where SIGTERM
-    stopped it: the tables hold what there is. Raises UserError for bad
-    input before any compute, and in the end if a run has failed.
+    stopped it: the tables hold what there is. Raises UserError for bad input before any compute, and in the end if a
+    run has failed.
     """
     summary.published(plan)  # these find mistakes before anything is made
     chosen = plan.runs(only)
