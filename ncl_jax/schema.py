@@ -25,7 +25,8 @@ def settings_of(module: Any, functions: Mapping[str, int], fields: Sequence[str]
     arguments.
     """
     name, settings = getattr(module, "__name__", repr(module)), getattr(module, "Settings", None)
-    if not (isinstance(settings, type) and dataclasses.is_dataclass(settings)):
+    parameters = getattr(settings, "__dataclass_params__", None)
+    if not (isinstance(settings, type) and parameters is not None and parameters.frozen):
         raise UserError(f"{name}: want Settings, a frozen dataclass")
     lacking = set(fields) - {field.name for field in dataclasses.fields(settings)}
     if lacking:

@@ -155,12 +155,18 @@ def test_a_kind_of_ones_own_needs_no_change_here(monkeypatch):
     class Unmarked:
         alpha = 2.0
 
+    @dataclasses.dataclass
+    class Thawed:
+        alpha: float = 2.0
+        num: int = 1
+
     @dataclasses.dataclass(frozen=True)
     class Single:
         alpha: float = 2.0
 
     for settings, function, message in (
         (Unmarked, generate, "want Settings, a frozen dataclass"),
+        (Thawed, generate, "want Settings, a frozen dataclass"),
         (Single, generate, "Settings has no num"),
         (Settings, lambda key, views: None, "want a function generate of 4 arguments"),
         (Settings, None, "want a function generate of 4 arguments"),
